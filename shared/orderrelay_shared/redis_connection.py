@@ -1,0 +1,49 @@
+"""The one way to connect to Redis: with limits on every wait, and without retries behind the caller's back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orderrelay_shared.settings import SettingsInvalid
+from orderrelay_shared.urls import REDIS_SCHEMES, masked, redis_url_problem
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["connect", "masked"]
+
+
+def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redis.Redis:
+    """A client of the Redis at an address; it connects at the first command.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        timeout_seconds: The longest wait for a connection, and for each answer. A blocking read must ask for less.
+        client_name: What `CLIENT LIST` calls the connections; spaces become "-".
+
+    Returns:
+        A thread-safe client whose answers are bytes. A command that fails raises at once and is not repeated: a
+        script that Redis has already run must not run twice unseen.
+
+    Raises:
+        SettingsInvalid: The address is none that Orderrelay understands.
+    """
+    if (problem := redis_url_problem(url)) is not None:
+        schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+        raise SettingsInvalid([f"ORDERRELAY_REDIS_URL: {problem} (allowed: {schemes})"])
+    import redis  # noqa: PLC0415  it takes 100 ms, which `orderrelay --help` need not wait for
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    client: redis.Redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  redis types no **kwargs
+        url,
+        decode_responses=False,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        health_check_interval=10,
+        client_name="-".join(client_name.split()),
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+    return client

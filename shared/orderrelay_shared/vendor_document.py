@@ -1,0 +1,107 @@
+"""What an order and its rows have in common: names in two spellings, everything wrong told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from orderrelay_shared.order_problems import (
+    OrderInvalid,
+    Steps,
+    errors_found,
+    problems_found,
+    snake_name,
+    vendor_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
+
+class VendorDocument(BaseModel):
+    """A frozen model of something in the vendor's document.
+
+    Properties are taken by their snake-case or their vendor name. A property that is None counts as left out.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=vendor_name,
+        validate_by_alias=True,
+        validate_by_name=True,
+        # The body is made by `given_properties`; this is for people who dump a model themselves.
+        serialize_by_alias=False,
+    )
+
+    #: Attribute and vendor name of each property, in the order of the vendor's document.
+    _names: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    # Type checkers shall see the constructor that the fields make, not this one.
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **given: object) -> None:
+            try:
+                self.__pydantic_validator__.validate_python(given, self_instance=self)
+            except ValidationError as error:
+                self._refuse(error, given)
+
+        # As pydantic's own constructors say of themselves: validation need not come through here, and so a row in
+        # an order is checked in the compiled core.
+        __init__.__pydantic_base_init__ = True
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Note the names once per class."""
+        cls._names = tuple((name, vendor_name(name)) for name in cls.model_fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_none(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        names = cast("Mapping[object, object]", given)
+        return {name: value for name, value in names.items() if value is not None}
+
+    @classmethod
+    def _refuse(cls, error: ValidationError, given: object) -> NoReturn:
+        """Raise all that is wrong: what pydantic found, and the rules that it did not come to because of that."""
+        found = list(errors_found(error, cls._names_at))
+        refused = {snake_steps(steps) for steps, _ in found}
+        found += [
+            (steps, message)
+            for steps, message in cls.broken_rules(snake_named(given), refused)
+            if snake_steps(steps) not in refused
+        ]
+        raise OrderInvalid(problems_found(found, given)) from None
+
+    @classmethod
+    def _names_at(cls, steps: Steps) -> Iterable[str]:  # noqa: ARG003  only a document with parts needs the steps
+        """The snake-case names of the properties of the document to which the steps lead from this one."""
+        return cls.model_fields
+
+    @classmethod
+    def broken_rules(cls, given: Mapping[str, object], refused: AbstractSet[Steps]) -> list[tuple[Steps, str]]:
+        """The rules between properties that are broken, of what was given and not refused for itself."""
+        raise NotImplementedError
+
+    def given_properties(self) -> dict[str, object]:
+        """What has a value, by vendor name, in the order of the vendor's document."""
+        values = self.__dict__
+        return {vendor: value for name, vendor in self._names if (value := values[name]) is not None}
+
+
+def snake_named(given: object) -> dict[str, object]:
+    """What was given, by snake-case name, without what is None; empty if it is no mapping."""
+    if not isinstance(given, Mapping):
+        return {}
+    names = cast("Mapping[object, object]", given)
+    return {snake_name(name): value for name, value in names.items() if isinstance(name, str) and value is not None}
+
+
+def snake_steps(steps: Steps) -> Steps:
+    """The steps with every property by its snake-case name."""
+    return tuple(snake_name(step) if isinstance(step, str) else step for step in steps)

@@ -1,0 +1,82 @@
+"""The producer's interface as callers use it: type-checked, never run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from decimal import Decimal
+from typing import assert_type
+
+from orderrelay_producers import (
+    Job,
+    JobState,
+    JobStatus,
+    LineResult,
+    Order,
+    OrderConflict,
+    OrderInvalid,
+    OrderProducer,
+    OrderRow,
+    Problem,
+    QueueFull,
+    QueueUnavailable,
+    Report,
+    ReportLine,
+    UnknownCompany,
+    errors,
+)
+
+
+def enqueue_one(producer: OrderProducer) -> None:
+    """One order, as an object and as a mapping."""
+    row = OrderRow(customer_row_type=2, product_nr="100-5t", quantity=Decimal("3.0"), amount=350)
+    order = Order(customer_nr="013", invoice_date=dt.date(2026, 1, 30), invoice_rows=[row])
+    job = producer.enqueue(order, company="acme", booked=True, timeout=5.0)
+    assert_type(job, Job)
+    assert_type(job.id, uuid.UUID)
+    assert_type(job.external_id, str)
+    assert_type(job.status(), JobStatus | None)
+    assert_type(job.wait(timeout=60.0).state, JobState)
+    assert_type(job.wait().order_number, str | None)
+    assert_type(producer.enqueue({"CustomerNr": "013"}), Job)
+
+
+def enqueue_some(producer: OrderProducer, orders: list[Order]) -> None:
+    """Many orders and their report."""
+    report = producer.enqueue_many(orders, company="acme")
+    assert_type(report, Report)
+    for line in report:
+        assert_type(line, ReportLine)
+        assert_type(line.result, LineResult)
+        assert_type(line.job, Job | None)
+        assert_type(line.error, Exception | None)
+    assert_type(producer.enqueue_many(order for order in orders).all_taken, bool)
+    producer.enqueue_many([{"CustomerNr": "013"}])
+
+
+def ask(producer: OrderProducer, job: Job) -> None:
+    """Where a job is."""
+    assert_type(producer.status(job), JobStatus | None)
+    assert_type(producer.status(job.id), JobStatus | None)
+    assert_type(producer.status("5f2b7c0e-9a41-5f0e-8f3c-2a6d1c7e4b90"), JobStatus | None)
+    assert_type(producer.find(external_id="A-1", company="acme"), JobStatus | None)
+
+
+def mistakes(order: Order) -> None:
+    """Every error and what it carries."""
+    with OrderProducer("redis://127.0.0.1:6379/0") as producer:
+        assert_type(producer, OrderProducer)
+        try:
+            producer.enqueue(order)
+        except OrderInvalid as error:
+            assert_type(error.problems, tuple[Problem, ...])
+        except OrderConflict as error:
+            assert_type(error.job_id, uuid.UUID)
+        except UnknownCompany as error:
+            assert_type(error.company, str)
+        except QueueFull as error:
+            assert_type(error.order, Order)
+        except errors.QueueUnavailable as error:
+            assert_type(error, QueueUnavailable)
+            assert_type(error.order, Order | None)
+            assert_type(error.maybe_taken, bool)
