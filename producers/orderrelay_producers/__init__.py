@@ -1,0 +1,40 @@
+"""What other services import to hand orders over to Orderrelay.
+
+from orderrelay_producers import Order, OrderProducer, OrderRow
+
+with OrderProducer() as producer:
+    job = producer.enqueue(order)
+    print(job.wait(timeout=60).order_number)
+"""
+
+from __future__ import annotations
+
+from orderrelay_producers import errors
+from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
+from orderrelay_producers.job import Job
+from orderrelay_producers.producer import OrderProducer
+from orderrelay_producers.report import LineResult, Report, ReportLine
+from orderrelay_shared.job_status import JobStatus
+from orderrelay_shared.operation_results import OperationResult
+from orderrelay_shared.orders import Order, OrderRow, Problem
+from orderrelay_shared.states import JobState
+
+__all__ = [
+    "Job",
+    "JobState",
+    "JobStatus",
+    "LineResult",
+    "OperationResult",
+    "Order",
+    "OrderConflict",
+    "OrderInvalid",
+    "OrderProducer",
+    "OrderRow",
+    "Problem",
+    "QueueFull",
+    "QueueUnavailable",
+    "Report",
+    "ReportLine",
+    "UnknownCompany",
+    "errors",
+]

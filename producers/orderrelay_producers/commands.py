@@ -1,0 +1,180 @@
+"""The commands `orderrelay enqueue` and `orderrelay status`."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from contextlib import ExitStack, nullcontext
+from pathlib import Path  # noqa: TC003  typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
+
+import typer
+
+from orderrelay_producers.errors import QueueUnavailable, UnknownCompany
+from orderrelay_producers.file_run import FileRun
+from orderrelay_producers.producer import OrderProducer
+from orderrelay_shared import ids
+from orderrelay_shared.command import print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from orderrelay_shared.job_status import JobStatus
+
+_REFUSED, _USAGE, _UNREACHABLE = 1, 2, 3
+
+_Company = Annotated[str, typer.Option(help="Alias of the company that the orders belong to.")]
+_Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object as the last line.")]
+
+
+def enqueue(
+    file: Annotated[str, typer.Argument(help="JSONL: one order as a JSON object a line; '-' for standard input.")],
+    *,
+    company: _Company = "default",
+    rejects: Annotated[Path | None, typer.Option(help="Write refused lines to this file, as they were.")] = None,
+    batch: Annotated[
+        str, typer.Option(help="Name that tells orders without ExternalId from identical ones in another file.")
+    ] = "",
+    as_json: _Json = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that Redis may stay without an answer.")] = 5.0,
+) -> None:
+    """Hand over the orders of a file. Running it again on the same file adds nothing.
+
+    An order without ExternalId gets one that is derived from its content, so it is the same at every run.
+    Exit code: 0 all taken, 1 some refused, 2 wrong usage or an unreadable file, 3 Redis unreachable or the queue full.
+    """
+    alias = _alias(company)
+    with ExitStack() as opened:
+        stream = opened.enter_context(_reading(file))
+        rejected = opened.enter_context(_writing(rejects, stream)) if rejects is not None else None
+        producer = opened.enter_context(OrderProducer())
+        name = "standard input" if file == "-" else file
+        say, advance = opened.enter_context(_progress(stream))
+        run = FileRun(name, stream, batch=batch, rejected=rejected, say=say, advance=advance)
+        try:
+            run.enqueue(producer, company=alias, timeout=timeout)
+        except UnknownCompany as error:
+            _end(str(error), _USAGE)
+    if run.stopped is not None:
+        typer.echo(f"{name}: stopped: {run.stopped}. {run.taken_so_far}", err=True)
+    if as_json:
+        print_json({**run.counts, "company": alias, "finished": run.stopped is None})
+    elif run.stopped is None:
+        see = f" (see {rejects})" if rejects is not None and run.refused else ""
+        follow = f"; follow with: orderrelay status {run.some_job.id}" if run.some_job is not None else ""
+        typer.echo(f"{run.accepted} accepted, {run.refused} refused{see}, {run.already} already there{follow}")
+    if run.stopped is not None:
+        raise typer.Exit(_UNREACHABLE if run.stopped_by_queue else _USAGE)
+    if run.refused:
+        raise typer.Exit(_REFUSED)
+
+
+def status(
+    job: Annotated[str, typer.Argument(metavar="JOB|EXTERNAL_ID", help="A job's id, or an order's ExternalId.")],
+    *,
+    company: _Company = "default",
+    as_json: _Json = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds in all.")] = 5.0,
+) -> None:
+    """Tell where a job is, and what the vendor said.
+
+    Exit code: 0 found, 1 no such job, 3 Redis unreachable or no worker answers.
+    """
+    alias = _alias(company)
+    deadline = time.monotonic() + timeout
+    found: JobStatus | None = None
+    candidate = ids.job_id(alias, job)
+    with OrderProducer() as producer:
+        for candidate in _candidates(job, alias):
+            try:
+                found = producer.status(candidate, timeout=max(0.1, deadline - time.monotonic()))
+            except QueueUnavailable as error:
+                _end(str(error), _UNREACHABLE)
+            if found is not None:
+                break
+    if as_json:
+        print_json({"job": str(candidate) if found is not None else None, **_facts(found)})
+    elif found is not None:
+        typer.echo(_block(candidate, found))
+    if found is None:
+        _end(
+            f"no job {job!r} of company {alias!r}; an order that was accepted just now may not be booked yet", _REFUSED
+        )
+
+
+def _alias(company: str) -> str:
+    try:
+        return ids.normalise_company(company)
+    except ValueError as error:
+        _end(str(error), _USAGE)
+
+
+def _candidates(text: str, company: str) -> list[uuid.UUID]:
+    """The jobs that a text may mean: job ids are UUIDv5, and an ExternalId can be anything, a UUIDv5 too."""
+    by_external_id = ids.job_id(company, text)
+    try:
+        as_id = uuid.UUID(text)
+    except ValueError:
+        return [by_external_id]
+    return [as_id, by_external_id] if as_id.version == 5 else [by_external_id]
+
+
+def _facts(status: JobStatus | None) -> dict[str, object]:
+    """All of a status, for a program to read; every name is always there."""
+    if status is None:
+        return {"state": None}
+    facts: dict[str, object] = {name: getattr(status, name) for name in status.__struct_fields__}
+    return {**facts, "state": status.state.value, "at": status.at.isoformat()}
+
+
+def _block(job: uuid.UUID, status: JobStatus) -> str:
+    """A status for a person to read."""
+    order = [f"number {status.order_number}"] if status.order_number else []
+    order += [f"vendor id {status.vendor_id}"] if status.vendor_id is not None else []
+    order += [f"reference {status.reference}"] if status.reference else []
+    rows = {
+        "Job": str(job),
+        "Company": status.company,
+        "ExternalId": status.external_id,
+        "State": f"{status.state} since {status.at:%Y-%m-%d %H:%M:%S} UTC",
+        "Order": ", ".join(order),
+        "Attempts": str(status.attempts),
+        "Error number": "" if status.error_number is None else str(status.error_number),
+        "Reason": status.reason or "",
+    }
+    return "\n".join(f"{name + ':':<14}{text}" for name, text in rows.items() if text)
+
+
+def _reading(file: str) -> AbstractContextManager[BinaryIO]:
+    if file == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return open(file, "rb")  # noqa: PTH123  the caller closes it, and error texts name the file as given
+    except OSError as error:
+        _end(f"{file}: cannot be read: {error.strerror}", _USAGE)
+
+
+def _writing(rejects: Path, stream: BinaryIO) -> BinaryIO:
+    try:
+        # Refused lines often are corrected and enqueued in place; truncating them before reading would lose them.
+        if rejects.exists() and stream is not sys.stdin.buffer and rejects.samefile(stream.name):
+            _end(f"{rejects}: is the file that is read; write refused lines to another", _USAGE)
+        return rejects.open("wb")
+    except OSError as error:
+        _end(f"{rejects}: cannot be written: {error.strerror}", _USAGE)
+
+
+def _progress(stream: BinaryIO) -> AbstractContextManager[tuple[Callable[[str], None], Callable[[int], None]]]:
+    """How to say a line on stderr, and how to tell that so many bytes are done: shown on a terminal only."""
+    if not sys.stderr.isatty():
+        return nullcontext((lambda text: typer.echo(text, err=True), lambda _: None))
+    from orderrelay_producers.progress import bar  # noqa: PLC0415  rich takes long to import
+
+    return bar(stream)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,151 @@
+"""Following a job from outside: reading the status that workers publish, and asking for one that Redis forgot."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from orderrelay_producers.errors import QueueUnavailable
+from orderrelay_producers.round_trip import ErrorReply, NoReply, round_trip
+from orderrelay_shared import keys
+from orderrelay_shared.intake import Ask
+from orderrelay_shared.job_status import UNHEARD_OF, JobStatus
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterator
+
+    import redis
+
+#: What is left of the time when Redis is asked for the last time, in seconds.
+_LAST_TURN_SECONDS: Final = 0.05
+
+
+def published(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes | None:
+    """What Redis has for a job: a status or `UNHEARD_OF` as JSON, or None.
+
+    Raises:
+        QueueUnavailable: Redis did not answer.
+    """
+    (reply,) = round_trip(client, [("GET", keys.status(job))], deadline=deadline)
+    if isinstance(reply, bytes) or reply is None:
+        return reply
+    raise _unavailable(reply)
+
+
+def ask(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> None:
+    """Ask the workers to publish a job's status; they answer after all that was accepted before.
+
+    Raises:
+        QueueUnavailable: Redis did not take the question.
+    """
+    fields = [part for pair in Ask(job).to_fields().items() for part in pair]
+    (reply,) = round_trip(client, [("XADD", keys.INTAKE, "*", *fields)], deadline=deadline)
+    if isinstance(reply, NoReply | ErrorReply):
+        raise _unavailable(reply)
+
+
+def wait_until_booked(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bool:
+    """Wait for a sign that the job's row is committed: any published status, of whatever age, as rows never go.
+
+    Returns:
+        False if the deadline came first; Redis' absence meanwhile is borne.
+    """
+    for _ in _pauses(0.005, 0.1, deadline):
+        try:
+            word = published(client, job, deadline=deadline)
+        except QueueUnavailable:
+            continue
+        if word is not None and word != UNHEARD_OF:
+            return True
+    return False
+
+
+def find_out(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> JobStatus | None:
+    """The job's status: as published, or else by asking the workers.
+
+    Returns:
+        None if the ledger does not have the job.
+
+    Raises:
+        QueueUnavailable: Redis or the workers did not answer in time.
+    """
+    word = published(client, job, deadline=deadline)
+    if word is None:
+        ask(client, job, deadline=deadline)
+        word = _answer(client, job, deadline=deadline)
+    return None if word == UNHEARD_OF else _read(job, word)
+
+
+def _answer(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes:
+    trouble = f"no worker answered in time where job {job} is: is a worker running ('orderrelay worker')?"
+    for _ in _pauses(0.005, 0.1, deadline):
+        try:
+            word = published(client, job, deadline=deadline)
+        except QueueUnavailable as error:  # Borne: Redis may come back before the deadline.
+            trouble = error.reason
+        else:
+            if word is not None:
+                return word
+    raise QueueUnavailable(None, False, trouble)
+
+
+def wait_until_settled(
+    client: redis.Redis, job: uuid.UUID, *, deadline: float, ask_first_after_seconds: float = 1.0
+) -> JobStatus:
+    """Wait until nothing more happens to the job by itself.
+
+    A status that Redis has forgotten is asked for, less and less often, so that a job which nobody works on does not
+    fill the intake with questions.
+
+    Raises:
+        TimeoutError: The deadline came first; the text tells the last known state.
+    """
+    last, trouble = "nothing was heard of it yet: is a worker running ('orderrelay worker')?", ""
+    ask_after_seconds = ask_first_after_seconds
+    ask_at = time.monotonic() + ask_after_seconds
+    for _ in _pauses(0.02, 0.5, deadline):
+        try:
+            word = published(client, job, deadline=deadline)
+            trouble = ""
+            if word is not None and word != UNHEARD_OF:
+                status = _read(job, word)
+                if status.state.is_settled:
+                    return status
+                last = f"it is {status.state}{f' ({status.reason})' if status.reason else ''}"
+            elif word is None and time.monotonic() >= ask_at:
+                ask(client, job, deadline=deadline)
+                ask_after_seconds = min(2 * ask_after_seconds, 60.0)
+                ask_at = time.monotonic() + ask_after_seconds
+        except QueueUnavailable as error:
+            trouble = f"; lately: {error.reason}"
+    raise TimeoutError(f"job {job} is not settled: {last}{trouble}")
+
+
+def _read(job: uuid.UUID, word: bytes) -> JobStatus:
+    status = JobStatus.from_json(word)
+    if status is None:
+        raise QueueUnavailable(
+            None, False, f"the status of job {job} was written by a newer orderrelay; upgrade the one here"
+        )
+    return status
+
+
+def _unavailable(reply: object) -> QueueUnavailable:
+    match reply:
+        case NoReply(reason):
+            return QueueUnavailable(None, False, reason)
+        case ErrorReply(_, text):
+            return QueueUnavailable(None, False, f"Redis refuses: {text}")
+        case _:
+            return QueueUnavailable(None, False, f"Redis answered with a {type(reply).__name__}, not a status")
+
+
+def _pauses(first_seconds: float, most_seconds: float, deadline: float) -> Iterator[None]:
+    """One turn at once, then turns with growing pauses between; the last leaves its round trip some time."""
+    pause = first_seconds
+    yield
+    while (left := deadline - time.monotonic() - _LAST_TURN_SECONDS) > 0:
+        time.sleep(min(pause, left))
+        pause = min(1.5 * pause, most_seconds)
+        yield

@@ -1,0 +1,303 @@
+"""The producer: how other services hand over orders, and ask what became of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from bisect import bisect_right
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self
+
+from orderrelay_producers import following
+from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
+from orderrelay_producers.errors import OrderConflict, QueueFull, QueueUnavailable, UnknownCompany
+from orderrelay_producers.job import Job
+from orderrelay_producers.report import LineResult, Report, ReportLine
+from orderrelay_shared import ids
+from orderrelay_shared.intake import Envelope
+from orderrelay_shared.orders import Order, OrderInvalid, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import TracebackType
+
+    from redis import Redis
+
+    from orderrelay_shared.job_status import JobStatus
+    from orderrelay_shared.settings import ProducerSettings
+
+#: Orders that travel to Redis together.
+BATCH_SIZE: Final = 500
+
+#: Connections wait so long, in seconds, for one step of connecting: half of what the caller allows, rounded down.
+#: A closed list, so that callers with ever other timeouts do not open ever other connections.
+_STEP_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
+#: Between two batches of which the first met no Redis, in seconds.
+_AFTER_FAILURE_SECONDS: Final = 0.1
+
+
+class OrderProducer:
+    """Hands orders over to the workers, through Redis. Thread-safe; construction does no I/O; usable after a fork.
+
+    Args:
+        redis_url: Address of Redis; default `ORDERRELAY_REDIS_URL`, else `redis://127.0.0.1:6379/0`.
+        settings: All settings; default: read from the environment.
+        redis: A client to use instead of own connections, with its own timeouts; it is not closed here.
+
+    Raises:
+        SettingsInvalid: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: ProducerSettings | None = None,
+        redis: Redis | None = None,
+    ) -> None:
+        # Settings and redis take long to import, and many importers never make a producer.
+        from orderrelay_shared.settings import ProducerSettings, load  # noqa: PLC0415  see above
+
+        self._settings = settings if settings is not None else load(ProducerSettings)
+        self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
+        self._given = redis
+        self._clients: dict[float, Redis] = {}
+        self._lock = threading.Lock()
+        self._client(5.0)  # A wrong address is told here, and not at the first order.
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; they open again when needed."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+    def enqueue(
+        self,
+        order: Order | Mapping[str, object],
+        *,
+        company: str = "default",
+        booked: bool = False,
+        timeout: float = 5.0,
+    ) -> Job:
+        """Hand one order over. An order without an ExternalId gets one, on the object itself.
+
+        Enqueueing is idempotent: the same ExternalId and content is the same job, however often it is enqueued.
+
+        Args:
+            order: An `Order`, or a mapping to make one of.
+            company: Alias of the company that the order belongs to.
+            booked: Return only when the job's row is committed to the ledger, and cannot be lost with Redis.
+            timeout: Seconds in all.
+
+        Returns:
+            The job, which is accepted; booked, if that was asked for.
+
+        Raises:
+            OrderInvalid: The order breaks the rules.
+            OrderConflict: Another order has that ExternalId.
+            UnknownCompany: Workers serve companies, and not this one.
+            QueueFull: Too many orders wait.
+            QueueUnavailable: Redis, or with `booked` a worker, did not answer in time; enqueue `error.order` again.
+        """
+        deadline = time.monotonic() + timeout
+        company = _normal(company)
+        order = self._checked(order)
+        client = self._client(timeout)
+        (line,) = self._accept(client, [(0, order)], company, deadline)
+        if line.error is not None:
+            raise line.error
+        job = self._job(order, company)
+        if booked and not following.wait_until_booked(client, job.id, deadline=deadline):
+            raise QueueUnavailable(
+                order, True, f"accepted but not yet booked within {timeout:g} s: is a worker running?"
+            )
+        return job
+
+    def enqueue_many(
+        self, orders: Iterable[Order | Mapping[str, object]], *, company: str = "default", timeout: float = 5.0
+    ) -> Report:
+        """Hand many orders over, in batches. One bad order is a line of the report and stops nothing.
+
+        Args:
+            orders: Any number, read as they are sent.
+            company: Alias of the company that all of them belong to.
+            timeout: Seconds that Redis may stay without an answer; after that the rest is reported `unavailable`
+                without being tried. There is no limit on the whole while Redis answers.
+
+        Returns:
+            A line for each order, in order.
+
+        Raises:
+            UnknownCompany: That is no company alias.
+        """
+        return Report(tuple(self.enqueue_batches(orders, company=company, timeout=timeout)))
+
+    def status(self, job: Job | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
+        """Where a job is: as workers published it, or else as a worker answers from the ledger.
+
+        Args:
+            job: The job or its id.
+            timeout: Seconds in all.
+
+        Returns:
+            None if the ledger does not have the job, or not yet.
+
+        Raises:
+            QueueUnavailable: Neither Redis knew nor a worker answered in time.
+            ValueError: The text is no job id.
+        """
+        deadline = time.monotonic() + timeout
+        return following.find_out(self._client(timeout), _job_id(job), deadline=deadline)
+
+    def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
+        """Where the job of an order is, by the order's ExternalId; otherwise as `status`.
+
+        Raises:
+            QueueUnavailable: Neither Redis knew nor a worker answered in time.
+            UnknownCompany: That is no company alias.
+        """
+        return self.status(ids.job_id(_normal(company), external_id), timeout=timeout)
+
+    def wait(self, job: Job | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
+        """Wait until nothing more happens to a job by itself (`JobState.is_settled`).
+
+        Args:
+            job: The job or its id.
+            timeout: Seconds to wait at most.
+
+        Raises:
+            TimeoutError: The job is not settled yet; the text tells its last known state.
+            ValueError: The text is no job id.
+        """
+        deadline = time.monotonic() + timeout
+        return following.wait_until_settled(self._client(timeout), _job_id(job), deadline=deadline)
+
+    def enqueue_batches(
+        self,
+        orders: Iterable[Order | Mapping[str, object] | OrderInvalid],
+        *,
+        company: str,
+        timeout: float,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[ReportLine]:
+        """As `enqueue_many`, but gives the report's lines as they come, with one batch in memory at a time.
+
+        Args:
+            orders: Any number, read a batch ahead of the lines; an `OrderInvalid` in place of an order becomes its
+                refused line.
+            company: Alias of the company that all of them belong to.
+            timeout: As of `enqueue_many`.
+            batch_size: How many orders travel together.
+
+        Raises:
+            UnknownCompany: That is no company alias.
+        """
+        company = _normal(company)
+        client = self._client(timeout)
+        numbered = enumerate(orders)
+        give_up_at: float | None = None
+        while batch := list(islice(numbered, batch_size)):
+            lines: dict[int, ReportLine] = {}
+            checked: list[tuple[int, Order]] = []
+            for index, order in batch:
+                try:
+                    checked.append((index, self._checked(order)))
+                except OrderInvalid as error:
+                    lines[index] = ReportLine(index, LineResult.REFUSED, error=error)
+            if give_up_at is None or time.monotonic() < give_up_at:
+                started_at = time.monotonic()
+                sent = self._accept(client, checked, company, started_at + timeout)
+                if any(line.result is LineResult.UNAVAILABLE for line in sent):
+                    give_up_at = give_up_at if give_up_at is not None else started_at + timeout
+                    time.sleep(min(_AFTER_FAILURE_SECONDS, max(0.0, give_up_at - time.monotonic())))
+                elif sent:
+                    give_up_at = None
+            else:
+                unreached = NotAnswered("Redis has not answered for too long, so this was not tried", maybe_taken=False)
+                sent = [self._line(index, order, company, unreached) for index, order in checked]
+            lines.update((line.index, line) for line in sent)
+            yield from (lines[index] for index, _ in batch)
+
+    def _accept(
+        self, client: Redis, orders: list[tuple[int, Order]], company: str, deadline: float
+    ) -> list[ReportLine]:
+        if not orders:
+            return []
+        envelopes = [
+            Envelope(company, order.ensure_external_id(), order.content_digest(), order.body()) for _, order in orders
+        ]
+        answers = accept(client, envelopes, max_waiting=self._settings.max_waiting, deadline=deadline)
+        return [
+            self._line(index, order, company, answer) for (index, order), answer in zip(orders, answers, strict=True)
+        ]
+
+    def _line(self, index: int, order: Order, company: str, answer: Acceptance | NotAnswered) -> ReportLine:
+        job = self._job(order, company)
+        if isinstance(answer, NotAnswered):
+            unavailable = QueueUnavailable(order, answer.maybe_taken, answer.reason)
+            return ReportLine(index, LineResult.UNAVAILABLE, job, unavailable)
+        match answer.verdict:
+            case Verdict.ACCEPTED:
+                return ReportLine(index, LineResult.ACCEPTED, job)
+            case Verdict.ALREADY:
+                return ReportLine(index, LineResult.ALREADY, job)
+            case Verdict.CONFLICT:
+                return ReportLine(index, LineResult.CONFLICT, job, OrderConflict(order, job.id))
+            case Verdict.FULL:
+                full = QueueFull(order, answer.waiting, self._settings.max_waiting)
+                return ReportLine(index, LineResult.FULL, job, full)
+            case Verdict.UNKNOWN_COMPANY:
+                unknown = UnknownCompany(company, f"no worker serves it; workers serve {answer.companies}")
+                return ReportLine(index, LineResult.REFUSED, error=unknown)
+
+    def _checked(self, order: Order | Mapping[str, object] | OrderInvalid) -> Order:
+        """The order, valid and with an ExternalId of an allowed length."""
+        if isinstance(order, OrderInvalid):
+            raise order
+        order = Order.parse(order)
+        external_id = order.ensure_external_id()
+        problem = ids.external_id_problem(external_id, self._settings.external_id_max_length)
+        if problem is not None:
+            raise OrderInvalid((Problem("ExternalId", problem),))
+        return order
+
+    def _job(self, order: Order, company: str) -> Job:
+        external_id = order.ensure_external_id()
+        return Job(ids.job_id(company, external_id), external_id, company, self)
+
+    def _client(self, timeout: float) -> Redis:
+        if self._given is not None:
+            return self._given
+        from orderrelay_shared.redis_connection import connect  # noqa: PLC0415  as above
+
+        step_seconds = _STEP_SECONDS[max(0, bisect_right(_STEP_SECONDS, timeout / 2) - 1)]
+        with self._lock:
+            if step_seconds not in self._clients:
+                self._clients[step_seconds] = connect(
+                    self._redis_url, timeout_seconds=step_seconds, client_name="orderrelay-producer"
+                )
+            return self._clients[step_seconds]
+
+
+def _normal(company: str) -> str:
+    try:
+        return ids.normalise_company(company)
+    except ValueError as error:
+        raise UnknownCompany(company, str(error)) from error
+
+
+def _job_id(job: Job | uuid.UUID | str) -> uuid.UUID:
+    if isinstance(job, Job):
+        return job.id
+    return job if isinstance(job, uuid.UUID) else uuid.UUID(job)

@@ -1,0 +1,309 @@
+"""Accepting orders into the intake: the script `accept.lua` and the typed function beside it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
+from orderrelay_shared import ids, keys
+from orderrelay_shared.intake import Ask, Envelope, read_entry
+from tests.servers import free_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers import RedisServer
+
+
+def envelope(external_id: str = "A-1", *, content: str = "1", company: str = "acme") -> Envelope:
+    """An order of some content on its way."""
+    return Envelope(company, external_id, content.encode().ljust(32, b"."), b'{"CustomerNr":"%s"}' % content.encode())
+
+
+def accept_one(client: redis.Redis, order: Envelope, *, max_waiting: int = 1000) -> Acceptance | NotAnswered:
+    """Accept one order within two seconds."""
+    (answer,) = accept(client, [order], max_waiting=max_waiting, deadline=time.monotonic() + 2.0)
+    return answer
+
+
+def verdict(answer: Acceptance | NotAnswered) -> Verdict:
+    """The verdict of an answer that must be one."""
+    assert isinstance(answer, Acceptance), answer
+    return answer.verdict
+
+
+def entries(client: redis.Redis) -> list[Envelope]:
+    """All orders in the intake."""
+    return [entry for entry in stream(client).values() if isinstance(entry, Envelope)]
+
+
+def stream(client: redis.Redis) -> dict[bytes, Envelope | Ask]:
+    """The intake: entry ids, and what they carry."""
+    found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(keys.INTAKE))
+    return {entry_id: read_entry(fields) for entry_id, fields in found}
+
+
+def heard_of(client: redis.Redis, company: str, *, seconds_ago: float = 0.0) -> None:
+    """A worker said so long ago that it serves the company."""
+    client.zadd(keys.COMPANIES, {company: time.time() - seconds_ago})
+
+
+def test_an_accepted_order_is_an_entry_of_the_stream(fake_or_real_redis: redis.Redis) -> None:
+    """What a worker reads from the intake is exactly what was accepted."""
+    order = envelope("Ä-1", content="å\n\0")
+    assert verdict(accept_one(fake_or_real_redis, order)) is Verdict.ACCEPTED
+    assert entries(fake_or_real_redis) == [order]
+
+
+def test_the_entry_is_named(fake_or_real_redis: redis.Redis) -> None:
+    """The answer carries the id of the order's entry."""
+    answer = accept_one(fake_or_real_redis, envelope())
+    (entry_id,) = stream(fake_or_real_redis)
+    assert isinstance(answer, Acceptance)
+    assert answer.entry_id.encode() == entry_id
+
+
+def test_the_same_order_again_is_told_and_still_added(fake_or_real_redis: redis.Redis) -> None:
+    """The cache only informs: an order that it knows goes into the stream all the same."""
+    answers = [verdict(accept_one(fake_or_real_redis, envelope())) for _ in range(3)]
+    assert answers == [Verdict.ACCEPTED, Verdict.ALREADY, Verdict.ALREADY]
+    assert entries(fake_or_real_redis) == [envelope()] * 3
+
+
+def test_other_content_is_a_conflict_and_still_added(fake_or_real_redis: redis.Redis) -> None:
+    """A conflict is told after it is in the stream, so that the ledger records it."""
+    accept_one(fake_or_real_redis, envelope(content="1"))
+    assert verdict(accept_one(fake_or_real_redis, envelope(content="2"))) is Verdict.CONFLICT
+    assert entries(fake_or_real_redis) == [envelope(content="1"), envelope(content="2")]
+
+
+def test_the_first_content_stays(fake_or_real_redis: redis.Redis) -> None:
+    """After a conflict the first order is still the known one, and the other still a conflict."""
+    contents = ["1", "2", "2", "1"]
+    answers = [verdict(accept_one(fake_or_real_redis, envelope(content=content))) for content in contents]
+    assert answers == [Verdict.ACCEPTED, Verdict.CONFLICT, Verdict.CONFLICT, Verdict.ALREADY]
+
+
+def test_ids_that_fold_alike_are_one_order(fake_or_real_redis: redis.Redis) -> None:
+    """The cache compares ExternalIds as the ledger does."""
+    accept_one(fake_or_real_redis, envelope("straße"))
+    assert verdict(accept_one(fake_or_real_redis, envelope("STRASSE"))) is Verdict.ALREADY
+
+
+def test_companies_share_no_ids(fake_or_real_redis: redis.Redis) -> None:
+    """The same ExternalId in two companies is two orders."""
+    accept_one(fake_or_real_redis, envelope(company="acme"))
+    assert verdict(accept_one(fake_or_real_redis, envelope(company="beta", content="2"))) is Verdict.ACCEPTED
+
+
+def test_the_cache_expires_from_the_first_time_on(fake_or_real_redis: redis.Redis) -> None:
+    """What is remembered gets its time to live when it is first set, and no more of it later."""
+    key = keys.recent("acme", ids.external_id_digest("A-1"))
+    accept_one(fake_or_real_redis, envelope())
+    assert keys.RECENT_TTL_SECONDS - 10 < fake_or_real_redis.ttl(key) <= keys.RECENT_TTL_SECONDS
+    fake_or_real_redis.expire(key, 100)
+    accept_one(fake_or_real_redis, envelope())
+    assert fake_or_real_redis.ttl(key) <= 100
+
+
+def test_a_company_that_no_worker_serves_is_refused(fake_or_real_redis: redis.Redis) -> None:
+    """Where workers lately said which companies they serve, another is refused, and those are named."""
+    heard_of(fake_or_real_redis, "beta")
+    answer = accept_one(fake_or_real_redis, envelope(company="acme"))
+    assert answer == Acceptance(Verdict.UNKNOWN_COMPANY, companies="beta")
+    assert entries(fake_or_real_redis) == []
+
+
+def test_without_word_of_workers_any_company_is_taken(fake_or_real_redis: redis.Redis) -> None:
+    """No list of companies means nothing is known, not that there are none."""
+    assert verdict(accept_one(fake_or_real_redis, envelope())) is Verdict.ACCEPTED
+
+
+def test_a_stale_list_refuses_nothing(fake_or_real_redis: redis.Redis) -> None:
+    """A list that workers wrote long ago may be wrong by now."""
+    heard_of(fake_or_real_redis, "beta", seconds_ago=3600)
+    assert verdict(accept_one(fake_or_real_redis, envelope(company="acme"))) is Verdict.ACCEPTED
+
+
+def test_a_company_whose_workers_rest_is_taken(fake_or_real_redis: redis.Redis) -> None:
+    """A company in the list stays known while its own workers are away."""
+    heard_of(fake_or_real_redis, "acme", seconds_ago=3600)
+    heard_of(fake_or_real_redis, "beta")
+    assert verdict(accept_one(fake_or_real_redis, envelope(company="acme"))) is Verdict.ACCEPTED
+
+
+def test_a_full_intake_takes_no_more(fake_or_real_redis: redis.Redis) -> None:
+    """As many entries as may wait: the next is refused, with their number."""
+    for number in range(3):
+        accept_one(fake_or_real_redis, envelope(f"A-{number}"), max_waiting=3)
+    answer = accept_one(fake_or_real_redis, envelope("A-4"), max_waiting=3)
+    assert answer == Acceptance(Verdict.FULL, waiting=3)
+    assert len(entries(fake_or_real_redis)) == 3
+
+
+def test_jobs_in_the_ledger_count_as_waiting(fake_or_real_redis: redis.Redis) -> None:
+    """What workers last counted in the ledger adds to what is in the stream."""
+    accept_one(fake_or_real_redis, envelope("A-1"))
+    fake_or_real_redis.set(keys.waiting("acme"), 9, ex=60)
+    assert accept_one(fake_or_real_redis, envelope("A-2"), max_waiting=10) == Acceptance(Verdict.FULL, waiting=10)
+    assert verdict(accept_one(fake_or_real_redis, envelope("A-2"), max_waiting=11)) is Verdict.ACCEPTED
+
+
+def test_each_order_of_a_batch_has_its_own_verdict(fake_or_real_redis: redis.Redis) -> None:
+    """One round trip, a verdict for each order, in order."""
+    batch = [envelope("A-1"), envelope("A-2"), envelope("A-1"), envelope("A-2", content="2")]
+    answers = accept(fake_or_real_redis, batch, max_waiting=1000, deadline=time.monotonic() + 2.0)
+    expected = [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ALREADY, Verdict.CONFLICT]
+    assert [verdict(answer) for answer in answers] == expected
+
+
+def test_a_forgotten_script_is_taught_again(fake_or_real_redis: redis.Redis) -> None:
+    """After a restart Redis knows no script; each order is accepted all the same, and once."""
+    accept_one(fake_or_real_redis, envelope())
+    fake_or_real_redis.script_flush()
+    fake_or_real_redis.delete(keys.INTAKE)
+    batch = [envelope(f"B-{number}") for number in range(5)]
+    answers = accept(fake_or_real_redis, batch, max_waiting=1000, deadline=time.monotonic() + 2.0)
+    assert {verdict(answer) for answer in answers} == {Verdict.ACCEPTED}
+    assert entries(fake_or_real_redis) == batch
+
+
+def test_a_full_redis_is_told_and_took_nothing(redis_client: redis.Redis) -> None:
+    """Out of memory is an answer: the order is provably not taken."""
+    redis_client.config_set("maxmemory", 1)
+    try:
+        answer = accept_one(redis_client, envelope())
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert answer == NotAnswered("Redis is full (maxmemory)", maybe_taken=False)
+    assert entries(redis_client) == []
+
+
+def test_a_replica_is_told_and_took_nothing(redis_client: redis.Redis) -> None:
+    """Read-only is an answer: the order is provably not taken."""
+    accept_one(redis_client, envelope("A-0"))  # Or the script would be unknown, which a replica says first.
+    redis_client.replicaof("127.0.0.1", str(free_port()))
+    try:
+        answer = accept_one(redis_client, envelope())
+    finally:
+        redis_client.replicaof("NO", "ONE")
+    assert isinstance(answer, NotAnswered)
+    assert not answer.maybe_taken
+    assert "read-only" in answer.reason
+    assert len(entries(redis_client)) == 1
+
+
+@contextmanager
+def answering(replies: bytes, *, to_commands: int = 1) -> Iterator[redis.Redis]:
+    """A client of a server that reads so many commands, answers with these bytes, and closes the connection."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            read = b""
+            while read.count(b"EVALSHA") < to_commands or not read.endswith(b"\r\n"):
+                read += connection.recv(65536)
+            connection.sendall(replies)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with redis.Redis(
+            port=listener.getsockname()[1],
+            protocol=2,
+            driver_info=None,
+            socket_timeout=2.0,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            yield client
+        thread.join(5.0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "loading"),
+        (b"-MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk\r\n", "disk"),
+        (b"-NOREPLICAS Not enough good replicas to write.\r\n", "replicas"),
+        (b"-NOPERM User x has no permissions to run the 'evalsha' command\r\n", "may not enqueue"),
+        (b"-NOAUTH Authentication required.\r\n", "password"),
+        (b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "full"),
+        (b"-ERR Error running script (call to f_1): @user_script:3: -OOM command not allowed\r\n", "full"),
+        (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "WRONGTYPE"),
+    ],
+    ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else "",
+)
+def test_an_error_reply_proves_that_nothing_was_taken(reply: bytes, told: str) -> None:
+    """Redis answered, with an error: the order is not taken, and the reason is told in words."""
+    with answering(reply) as client:
+        answer = accept_one(client, envelope())
+    assert isinstance(answer, NotAnswered)
+    assert not answer.maybe_taken
+    assert told in answer.reason
+
+
+def test_a_refused_connection_proves_that_nothing_was_taken() -> None:
+    """Without a connection nothing was sent."""
+    with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
+        answer = accept_one(client, envelope())
+    assert isinstance(answer, NotAnswered)
+    assert not answer.maybe_taken
+    assert "cannot be reached" in answer.reason
+
+
+def test_a_lost_reply_may_have_been_taken() -> None:
+    """The connection closed after the order was sent: nobody knows."""
+    with answering(b"") as client:
+        answer = accept_one(client, envelope())
+    assert isinstance(answer, NotAnswered)
+    assert answer.maybe_taken
+
+
+def test_a_connection_lost_amid_a_batch_keeps_the_answers_before() -> None:
+    """What was answered before the connection broke is known; only the rest is not."""
+    accepted = b"*2\r\n$8\r\naccepted\r\n$3\r\n1-1\r\n"
+    batch = [envelope(f"A-{number}") for number in range(3)]
+    with answering(accepted * 2 + b"*2\r\n$8\r\nacc", to_commands=3) as client:
+        answers = accept(client, batch, max_waiting=10, deadline=time.monotonic() + 2.0)
+    assert [isinstance(answer, Acceptance) for answer in answers] == [True, True, False]
+    assert isinstance(answers[2], NotAnswered)
+    assert answers[2].maybe_taken
+
+
+def test_a_silent_redis_costs_no_more_than_the_deadline() -> None:
+    """A server that never answers is given up at the deadline, whatever the socket's own timeout."""
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as silent,
+        redis.Redis(
+            port=silent.getsockname()[1], protocol=2, driver_info=None, socket_timeout=30.0, retry=Retry(NoBackoff(), 0)
+        ) as client,
+    ):
+        began_at = time.monotonic()
+        (answer,) = accept(client, [envelope()], max_waiting=10, deadline=began_at + 0.2)
+        elapsed_seconds = time.monotonic() - began_at
+    assert isinstance(answer, NotAnswered)
+    assert answer.maybe_taken
+    assert elapsed_seconds < 2.0
+
+
+def test_a_late_reply_is_never_read_as_the_next_one(redis_server: RedisServer, redis_client: redis.Redis) -> None:
+    """A connection whose reply was given up on is closed, so that the next order does not read it."""
+    accept_one(redis_client, envelope("A-0"))
+    redis_server.process.freeze()
+    (lost,) = accept(redis_client, [envelope("A-1")], max_waiting=1000, deadline=time.monotonic() + 0.1)
+    redis_server.process.thaw()
+    assert isinstance(lost, NotAnswered)
+    wait_until(lambda: len(entries(redis_client)) == 2, what="Redis took the order that it was not heard on")
+    answer = accept_one(redis_client, envelope("A-2"))
+    (known,) = [entry_id for entry_id, entry in stream(redis_client).items() if entry == envelope("A-2")]
+    assert isinstance(answer, Acceptance)
+    assert answer.entry_id.encode() == known
