@@ -1,0 +1,278 @@
+"""What goes wrong, when, and how often: the fault plan, read from JSON, and the choice it makes for each request."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from orderrelay_workers.simulator.faults import FAULTS, Act, Fault, On, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_LOOKUP_FAILURES = ("lookup-500", "lookup-404", "lookup-html")
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class PlanInvalid(ValueError):
+    """A fault plan cannot be used; the text is one line that says what is wrong and what is allowed."""
+
+
+class Rule(BaseModel):
+    """One fault and when it strikes: at every request that fits, unless `share` or `every` says less often.
+
+    Attributes:
+        fault: A name of the catalogue.
+        share: The share of the fitting requests that it strikes, 0 to 1. Shares of several rules do not overlap.
+        every: It strikes each n-th fitting request.
+        external_id_prefix: Only requests whose ExternalId begins so.
+        customer_nr_prefix: Only order requests whose CustomerNr begins so.
+        company_key: Only requests with this companyApiKey.
+        times: It strikes at most so often.
+        seconds: How long, where the fault has a time; default the fault's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fault: str
+    share: Share | None = None
+    every: Annotated[int, Field(ge=1)] | None = None
+    external_id_prefix: str | None = None
+    customer_nr_prefix: str | None = None
+    company_key: str | None = None
+    times: Annotated[int, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0.0, le=3600.0)] | None = None
+
+    @field_validator("fault")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name in FAULTS:
+            return name
+        near = nearest(name)
+        raise ValueError(f"no fault is called {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        fault = FAULTS[self.fault]
+        if self.share is not None and self.every is not None:
+            raise ValueError("give share or every, not both")
+        if fault.act is Act.RESET_UNREAD and (self.external_id_prefix or self.customer_nr_prefix):
+            raise ValueError(f"{self.fault} strikes before the order is read, so it cannot go by what is in it")
+        if self.customer_nr_prefix is not None and fault.on is not On.ORDER:
+            raise ValueError(f"{self.fault} strikes no order request, so it cannot go by CustomerNr")
+        if self.external_id_prefix is not None and fault.on is On.LOGIN:
+            raise ValueError(f"{self.fault} strikes logins, which have no ExternalId")
+        return self
+
+    @property
+    def seconds_of_fault(self) -> float:
+        """How long, in seconds."""
+        return FAULTS[self.fault].seconds if self.seconds is None else self.seconds
+
+
+class FaultPlan(BaseModel):
+    """All that the simulator does besides answering well at once. Its default is a vendor in good health.
+
+    Attributes:
+        rules: Faults, the first that strikes wins.
+        latency_ms: Time before each order, look-up and login is worked on; fixed, or [lowest, highest].
+        lookup_lag_seconds: A look-up finds an order only so long after it was created.
+        lookup_failing_share: The share of look-ups that fail with 500, 404 or an HTML page, 0 to 1.
+        rate_limit_per_second: More orders than this within any second are answered 429; None for no limit.
+        seed: The same seed and the same requests in the same order give the same faults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: tuple[Rule, ...] = ()
+    latency_ms: Annotated[float, Field(ge=0.0)] | tuple[float, float] = 0.0
+    lookup_lag_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    lookup_failing_share: Share = 0.0
+    rate_limit_per_second: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 0
+
+    @field_validator("latency_ms")
+    @classmethod
+    def _is_a_range(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
+        if isinstance(value, tuple) and not 0 <= value[0] <= value[1]:
+            raise ValueError("must be [lowest, highest], neither below 0")
+        return value
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        for kind in On:
+            total = sum(
+                rule.share or 0.0
+                for rule in self.rules
+                if FAULTS[rule.fault].on is kind
+                and rule.external_id_prefix is rule.customer_nr_prefix is rule.company_key is None
+            )
+            total += self.lookup_failing_share if kind is On.LOOKUP else 0.0
+            if total > 1.0 + 1e-9:
+                raise ValueError(f"the shares of the {kind} faults add up to {total:g}; at most 1 is possible")
+        return self
+
+    @classmethod
+    def read(cls, source: str | Path) -> FaultPlan:
+        """A plan from a JSON file, or from JSON text that begins with "{".
+
+        Raises:
+            PlanInvalid: The file cannot be read, or what it says is no plan.
+        """
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            return cls.from_json(source)
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise PlanInvalid(f"the plan {str(source)!r} cannot be read: {reason}") from error
+        return cls.from_json(text)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> FaultPlan:
+        """A plan from JSON text.
+
+        Raises:
+            PlanInvalid: The text is no plan.
+        """
+        return _told(lambda: cls.model_validate_json(text))
+
+    def changed(self, **changes: object) -> FaultPlan:
+        """The plan with some of its attributes replaced.
+
+        Raises:
+            PlanInvalid: The result is no plan.
+        """
+        return _told(lambda: type(self).model_validate({**self.model_dump(), **changes}))
+
+
+def _told(make: Callable[[], FaultPlan]) -> FaultPlan:
+    """What `make` returns, its errors in one line for people."""
+    try:
+        return make()
+    except ValidationError as error:
+        # pydantic words each problem for programmers; the first one is told, with the nearest name that exists.
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        if place.startswith("latency_ms."):
+            # pydantic names here which of the two shapes it tried, which tells a reader nothing.
+            place, text = "latency_ms", "must be milliseconds, as 200, or a range, as [50, 400]"
+        if first["type"] == "extra_forbidden":
+            fields = [*FaultPlan.model_fields, *Rule.model_fields]
+            near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1, cutoff=0.3)
+            text = "is no property of a plan" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise PlanInvalid(f"the plan is wrong: {place + ': ' if place else ''}{text}") from error
+
+
+class Subject:
+    """What a rule can go by in one request."""
+
+    __slots__ = ("company_key", "customer_nrs", "external_ids")
+
+    def __init__(
+        self, company_key: str = "", external_ids: Sequence[str] = (), customer_nrs: Sequence[str] = ()
+    ) -> None:
+        self.company_key = company_key
+        self.external_ids = external_ids
+        self.customer_nrs = customer_nrs
+
+
+class Draw:
+    """One request's luck: a number from 0 to 1, and how much of it earlier rules have used up."""
+
+    __slots__ = ("number", "used")
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+        self.used = 0.0
+
+
+class _Counted:
+    """A rule and how often it was asked and struck."""
+
+    __slots__ = ("fits", "rule", "struck")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.fits = 0
+        self.struck = 0
+
+    def is_about(self, subject: Subject) -> bool:
+        rule = self.rule
+        if rule.company_key is not None and rule.company_key != subject.company_key:
+            return False
+        prefix = rule.external_id_prefix
+        if prefix is not None and not any(text.startswith(prefix) for text in subject.external_ids):
+            return False
+        prefix = rule.customer_nr_prefix
+        return prefix is None or any(text.startswith(prefix) for text in subject.customer_nrs)
+
+    def strikes(self, draw: Draw) -> bool:
+        rule = self.rule
+        self.fits += 1
+        if rule.share is not None:
+            lower = draw.used
+            draw.used += rule.share
+            hit = lower <= draw.number < draw.used
+        else:
+            hit = rule.every is None or self.fits % rule.every == 0
+        if not hit or (rule.times is not None and self.struck >= rule.times):
+            return False
+        self.struck += 1
+        return True
+
+
+class Chooser:
+    """A plan at work: which fault strikes which request. Its counts begin at zero."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self.plan = plan
+        self._random = {kind: random.Random(f"{plan.seed}:{kind}") for kind in On}
+        self._latency = random.Random(f"{plan.seed}:latency")
+        rules = [_Counted(rule) for rule in plan.rules]
+        self._unread = [r for r in rules if FAULTS[r.rule.fault].act is Act.RESET_UNREAD]
+        self._read = {
+            kind: [r for r in rules if FAULTS[r.rule.fault].on is kind and r not in self._unread] for kind in On
+        }
+
+    def draw(self, kind: On) -> Draw:
+        """A new request's luck."""
+        return Draw(self._random[kind].random())
+
+    def latency_seconds(self) -> float:
+        """How long this request is to wait."""
+        latency = self.plan.latency_ms
+        if isinstance(latency, tuple):
+            return self._latency.uniform(*latency) / 1000
+        return latency / 1000
+
+    def strikes_read(self, kind: On) -> bool:
+        """Whether any rule can strike such a request after it is read; if not, there is no need to ask."""
+        return bool(self._read[kind])
+
+    def unread(self, draw: Draw, subject: Subject) -> tuple[Fault, Rule] | None:
+        """The fault that strikes an order request before its body is read, if one does."""
+        return _first(self._unread, draw, subject) if self._unread else None
+
+    def read(self, kind: On, draw: Draw, subject: Subject) -> tuple[Fault, Rule] | None:
+        """The fault that strikes a request that was read, if one does."""
+        found = _first(self._read[kind], draw, subject)
+        share = self.plan.lookup_failing_share
+        if found is None and kind is On.LOOKUP and draw.used <= draw.number < draw.used + share:
+            part = int((draw.number - draw.used) / share * len(_LOOKUP_FAILURES))
+            rule = Rule(fault=_LOOKUP_FAILURES[min(part, len(_LOOKUP_FAILURES) - 1)])
+            return FAULTS[rule.fault], rule
+        return found
+
+
+def _first(rules: Sequence[_Counted], draw: Draw, subject: Subject) -> tuple[Fault, Rule] | None:
+    for counted in rules:
+        if counted.is_about(subject) and counted.strikes(draw):
+            return FAULTS[counted.rule.fault], counted.rule
+    return None
