@@ -1,0 +1,32 @@
+"""`orderrelay worker`: one worker process, until it is told to stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def worker(
+    threads: Annotated[
+        int, typer.Option(help="Threads for tasks; 0: two a company and a few, at least 8.", min=0, max=1000)
+    ] = 0,
+    queues: Annotated[
+        str, typer.Option("--queues", "-Q", help="Serve only these queues, with commas, such as orders.acme,results.")
+    ] = "",
+) -> None:
+    """Run a worker: book accepted orders, submit them, find out about unknown ones, store results.
+
+    Start as many as you like, on one host with SQLite, on any number with PostgreSQL. SIGTERM or Ctrl-C stops
+    claiming, lets requests that are out come to their end, and exits 0.
+    """
+    from orderrelay_workers.app import WORKER_FLAGS, app, settings  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(settings)
+    arguments = ["worker", "--pool=threads", "--loglevel", settings.log_level, *WORKER_FLAGS]
+    if threads:
+        arguments += ["--concurrency", str(threads)]
+    if queues:
+        arguments += ["--queues", queues]
+    app.worker_main(arguments)

@@ -1,0 +1,161 @@
+"""Claims: the exclusive, time-bounded right of one worker to send one request of a job."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from orderrelay_shared.intake import BODY_VERSION
+from orderrelay_shared.states import JobState
+from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger.engine import clock, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+_job = schema.job.c
+_revision = schema.revision.c
+
+#: A job of which an earlier request was found to be in doubt meanwhile must be looked up before it may wait again.
+_AFTER_GIVING_BACK = sa.case((_job.if_absent.is_not(None), str(JobState.UNKNOWN)), else_=str(JobState.WAITING))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claimed order. At most one request may leave under it, and only before its start fence has passed.
+
+    Attributes:
+        job_id: The job.
+        company_id: Its company in the ledger.
+        token: The fencing token, shared by all that was claimed together.
+        external_id: The order's ExternalId as given.
+        number: The number of the request that this claim allows, from 1.
+        body: The order as one JSON object, to be sent.
+        body_digest: SHA-256 of the body.
+    """
+
+    job_id: uuid.UUID
+    company_id: int
+    token: uuid.UUID
+    external_id: str
+    number: int
+    body: bytes
+    body_digest: bytes
+
+
+def claim(
+    engine: sa.Engine, company_id: int, limit: int, *, owner: uuid.UUID, lease_seconds: float
+) -> list[Claim]:  # fmt: skip
+    """Claim up to so many due jobs of a company, the longest due first; committed when this returns.
+
+    Args:
+        engine: The ledger.
+        company_id: The company.
+        limit: How many at most.
+        owner: Boot id of the claiming worker.
+        lease_seconds: After so long the claim is over, and its jobs are unknown.
+    """
+    token = uuid.uuid4()
+    with engine.begin() as connection:
+        now = clock(connection)
+        query = (
+            sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
+            .join_from(
+                schema.job,
+                schema.revision,
+                sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
+            )
+            .where(_due(company_id, now))
+            .order_by(_job.due_at)
+            .limit(limit)
+            .with_for_update(of=schema.job, key_share=True, skip_locked=True)
+        )
+        rows = connection.execute(query).all()
+        if not rows:
+            return []
+        connection.execute(
+            sa.update(schema.job)
+            .where(_job.id.in_([row.id for row in rows]))
+            .values(
+                state=str(JobState.IN_PROGRESS),
+                since=now,
+                token=token,
+                owner=owner,
+                claimed_at=now,
+                lease_until=now + timedelta(seconds=lease_seconds),
+            )
+        )
+    return [
+        Claim(row.id, company_id, token, row.external_id, row.requests + 1, row.body, row.body_digest) for row in rows
+    ]
+
+
+def _due(company_id: int, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        _job.company_id == company_id,
+        _job.state == sa.literal_column(f"'{JobState.WAITING}'"),  # a literal, so that the partial index serves
+        _job.due_at <= now,
+        _job.body_version <= BODY_VERSION,  # what a newer version wrote is left for newer workers
+    )
+
+
+def give_back(engine: sa.Engine, claims: Sequence[Claim], *, reason: str | None = None) -> int:
+    """Give back claims of which provably nothing was sent: their jobs wait again, due now, at no cost.
+
+    Returns:
+        How many were still ours to give back.
+    """
+    if not claims:
+        return 0
+    with engine.begin() as connection:
+        now = clock(connection)
+        given = connection.execute(
+            sa.update(schema.job)
+            .where(
+                _job.id.in_(sorted(c.job_id for c in claims)),
+                _job.token.in_({c.token for c in claims}),
+                _job.state == str(JobState.IN_PROGRESS),
+            )
+            .values(state=_AFTER_GIVING_BACK, since=now, due_at=now, token=None, owner=None, reason=reason)
+        )
+        return given.rowcount
+
+
+def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:
+    """Which of these companies (id to alias) have due jobs that this version can submit."""
+    found: list[str] = []
+    with reading(engine) as connection:
+        now = clock(connection)
+        for company_id, alias in aliases.items():
+            if connection.execute(sa.select(sa.exists(sa.select(1).where(_due(company_id, now))))).scalar():
+                found.append(alias)
+    return found
+
+
+def count_waiting(engine: sa.Engine, company_id: int) -> int:
+    """How many jobs of a company wait."""
+    with reading(engine) as connection:
+        query = sa.select(sa.func.count()).where(
+            _job.company_id == company_id, _job.state == sa.literal_column(f"'{JobState.WAITING}'")
+        )
+        return connection.execute(query).scalar_one()
+
+
+def in_flight_by_owner(engine: sa.Engine, company_id: int) -> dict[str, int]:
+    """How many claims of a company each worker holds: boot id as 32 hex digits to count."""
+    with reading(engine) as connection:
+        query = (
+            sa.select(_job.owner, sa.func.count())
+            .where(
+                _job.company_id == company_id,
+                _job.state == sa.literal_column(f"'{JobState.IN_PROGRESS}'"),
+                _job.owner.is_not(None),
+            )
+            .group_by(_job.owner)
+        )
+        return {owner.hex: count for owner, count in connection.execute(query)}

@@ -1,0 +1,111 @@
+"""The database connection: PostgreSQL, or SQLite as one host's embedded default.
+
+On SQLite every transaction that may write begins with BEGIN IMMEDIATE, so that it never fails half-way for want of
+the write lock, and a commit is on disk when it returns (WAL, synchronous FULL).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+#: How long a SQLite writer waits for another, in seconds; the locking is unfair, so this is generous.
+_SQLITE_BUSY_SECONDS = 30
+
+#: How long PostgreSQL may take for one statement, and to connect, in seconds.
+_STATEMENT_SECONDS = 60
+_CONNECT_SECONDS = 5
+
+#: PostgreSQL's code for a write in a read-only transaction.
+_READ_ONLY = "25006"
+
+
+def open_engine(database_url: str, *, application_name: str = "orderrelay") -> sa.Engine:
+    """An engine for a normalised database URL (`sqlite:///…` or `postgresql+psycopg://…`). Connects lazily."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    return sa.create_engine(
+        url,
+        pool_size=8,
+        max_overflow=8,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": _CONNECT_SECONDS,
+            "application_name": application_name,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "options": f"-c statement_timeout={_STATEMENT_SECONDS * 1000} -c timezone=UTC -c synchronous_commit=on",
+        },
+    )
+
+
+def _open_sqlite(url: sa.URL) -> sa.Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = sa.create_engine(url, pool_size=8, max_overflow=8, connect_args={"timeout": _SQLITE_BUSY_SECONDS})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    raw: Any = connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101  for the type checker; SQLAlchemy gives the driver's own
+    raw.isolation_level = None  # the driver must not begin transactions by itself
+    cursor = raw.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@contextlib.contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection for a transaction that only reads, and so waits for no writer."""
+    with engine.connect().execution_options(reading=True) as connection, connection.begin():
+        yield connection
+
+
+def is_sqlite(engine: sa.Engine) -> bool:
+    """Whether the ledger is one host's SQLite file."""
+    return engine.dialect.name == "sqlite"
+
+
+def clock(connection: sa.Connection) -> datetime:
+    """Now by the clock that all workers share: the database's; on SQLite this host's. Aware, UTC."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(_CLOCK).scalar_one()
+    return now.astimezone(UTC)
+
+
+_CLOCK = sa.text("SELECT clock_timestamp()")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database error is about the connection or the server, and so says nothing about the statement."""
+    if isinstance(error, sa.exc.TimeoutError):  # no connection became free in the pool
+        return True
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    if getattr(error.orig, "sqlstate", None) == _READ_ONLY:  # a standby, as while a failover is under way
+        return True
+    return error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))

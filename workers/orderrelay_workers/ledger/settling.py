@@ -1,0 +1,180 @@
+"""Settling: what came of requests, into the ledger. State, due time and the verbatim answer in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from orderrelay_workers import decisions
+from orderrelay_workers.ledger import attempts, schema
+from orderrelay_workers.ledger.engine import clock
+from orderrelay_workers.ledger.rows import holders, lock_jobs, read_statuses, write_events, write_jobs
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from orderrelay_shared.job_status import JobStatus
+    from orderrelay_workers.vendor.answers import LookupVerdict, Verdict
+    from orderrelay_workers.vendor.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one order request, to be merged into its job.
+
+    Attributes:
+        job_id: The job.
+        company_id: Its company.
+        token: The claim's fencing token.
+        number: The request's number within the job.
+        body_digest: SHA-256 of the body sent.
+        worker: Boot id of the worker that sent it.
+        exchange: What was seen.
+        verdict: What that means.
+    """
+
+    job_id: uuid.UUID
+    company_id: int
+    token: uuid.UUID
+    number: int
+    body_digest: bytes
+    worker: uuid.UUID
+    exchange: Exchange
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """The end of one look-up. `claim` names it; `control` and `asked_at` are as `decisions.weigh` has them."""
+
+    job_id: uuid.UUID
+    company_id: int
+    claim: uuid.UUID
+    number: int
+    worker: uuid.UUID
+    exchange: Exchange
+    verdict: LookupVerdict
+    control: bool
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settled batch has become: statuses to publish, and happenings to log."""
+
+    statuses: dict[uuid.UUID, JobStatus]
+    happenings: list[tuple[uuid.UUID, decisions.Happening]]
+
+
+def settle(
+    engine: sa.Engine, batch: Sequence[Settlement], policy: decisions.Policy, *, actor: str
+) -> Settled:  # fmt: skip
+    """Merge a batch of ended order requests into their jobs, in one transaction. Settling again changes nothing.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: Nothing was settled; the caller keeps the batch and tries again.
+    """
+    with engine.begin() as connection:
+        now = clock(connection)
+        jobs = lock_jobs(connection, {s.job_id for s in batch})
+        created = {s.verdict.vendor_id for s in batch if s.verdict.vendor_id is not None}
+        held = holders(connection, {s.company_id for s in batch}, created)
+        known = _recorded(connection, batch)
+        happenings: list[tuple[int, uuid.UUID, decisions.Happening]] = []
+        records: list[attempts.Attempt] = []
+        for s in batch:
+            if s.job_id not in jobs or (s.job_id, s.token) in known:
+                continue
+            holder = held.get((s.company_id, s.verdict.vendor_id)) if s.verdict.vendor_id is not None else None
+            decision = decisions.settle(jobs[s.job_id], s.token, s.verdict, now, policy, holder)
+            jobs[s.job_id] = decision.job
+            if decision.job.vendor_id is not None:
+                held.setdefault((s.company_id, decision.job.vendor_id), s.job_id)
+            happenings += [(s.company_id, s.job_id, h) for h in decision.happenings]
+            records.append(_attempt(s))
+            known.add((s.job_id, s.token))
+        attempts.write_attempts(connection, records, now)
+        write_jobs(connection, list(jobs.values()))
+        write_events(connection, now, actor, happenings)
+        statuses = read_statuses(connection, jobs)
+    return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def _recorded(connection: sa.Connection, batch: Sequence[Settlement]) -> set[tuple[uuid.UUID, uuid.UUID]]:
+    """Which of these requests are settled already, as when a spool is replayed or a commit's answer was lost."""
+    table = schema.attempt.c
+    query = sa.select(table.job_id, table.token).where(
+        table.job_id.in_({s.job_id for s in batch}),
+        table.token.in_({s.token for s in batch}),
+        table.kind == "order",
+        table.ended_at.is_not(None),
+    )
+    return {(row.job_id, row.token) for row in connection.execute(query)}
+
+
+def _attempt(s: Settlement) -> attempts.Attempt:
+    return attempts.Attempt(
+        job_id=s.job_id,
+        company_id=s.company_id,
+        kind="order",
+        token=s.token,
+        number=s.number,
+        body_digest=s.body_digest,
+        worker=s.worker,
+        outcome=str(s.verdict.outcome),
+        reason=s.verdict.reason,
+        exchange=s.exchange,
+        began_at=s.exchange.began_at,
+    )
+
+
+def settle_lookups(
+    engine: sa.Engine, batch: Sequence[LookedUp], policy: decisions.Policy, *, actor: str
+) -> Settled:  # fmt: skip
+    """Merge a batch of look-ups into their jobs, in one transaction.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: Nothing was settled; the look-ups will be made again.
+    """
+    with engine.begin() as connection:
+        now = clock(connection)
+        jobs = lock_jobs(connection, {s.job_id for s in batch})
+        found = {vendor_id for s in batch for vendor_id in s.verdict.vendor_ids}
+        held = holders(connection, {s.company_id for s in batch}, found)
+        happenings: list[tuple[int, uuid.UUID, decisions.Happening]] = []
+        records: list[attempts.Attempt] = []
+        for s in batch:
+            if s.job_id not in jobs:
+                continue
+            holder = held.get((s.company_id, s.verdict.vendor_ids[0])) if s.verdict.vendor_ids else None
+            decision = decisions.weigh(
+                jobs[s.job_id], s.verdict, now, policy, asked_at=s.asked_at, control=s.control, holder=holder
+            )
+            jobs[s.job_id] = decision.job
+            if decision.job.vendor_id is not None:
+                held.setdefault((s.company_id, decision.job.vendor_id), s.job_id)
+            happenings += [(s.company_id, s.job_id, h) for h in decision.happenings]
+            records.append(
+                attempts.Attempt(
+                    job_id=s.job_id,
+                    company_id=s.company_id,
+                    kind="lookup",
+                    token=s.claim,
+                    number=s.number,
+                    body_digest=None,
+                    worker=s.worker,
+                    outcome=s.verdict.kind,
+                    reason=s.verdict.reason,
+                    exchange=s.exchange,
+                    began_at=s.exchange.began_at,
+                )
+            )
+        attempts.write_attempts(connection, records, now)
+        write_jobs(connection, list(jobs.values()))
+        write_events(connection, now, actor, happenings)
+        statuses = read_statuses(connection, jobs)
+    return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])

@@ -1,0 +1,104 @@
+"""Unknown jobs on their way to a decision: which are to be looked up now, and whether a look-up can be believed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from orderrelay_shared.states import JobState, Outcome
+from orderrelay_workers import decisions
+from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger.engine import clock, reading
+from orderrelay_workers.ledger.rows import lock_jobs_where, read_statuses, write_events, write_jobs
+from orderrelay_workers.ledger.settling import Settled
+
+_job = schema.job.c
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A job taken for a look-up. `claim` names this look-up; `number` counts the job's look-ups from 1."""
+
+    job_id: uuid.UUID
+    company_id: int
+    external_id: str
+    claim: uuid.UUID
+    number: int
+    taken_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An order known to be created by the vendor's own answer, for the positive control."""
+
+    job_id: uuid.UUID
+    external_id: str
+    vendor_id: int
+
+
+def _is_unknown(company_id: int) -> sa.ColumnElement[bool]:
+    return sa.and_(_job.company_id == company_id, _job.state == sa.literal_column(f"'{JobState.UNKNOWN}'"))
+
+
+def has_due(engine: sa.Engine, company_id: int) -> bool:
+    """Whether a look-up is due for any job of a company."""
+    with reading(engine) as connection:
+        due = sa.select(1).where(_is_unknown(company_id), _job.due_at <= clock(connection))
+        return bool(connection.execute(sa.select(sa.exists(due))).scalar())
+
+
+def take_due(engine: sa.Engine, company_id: int, limit: int, *, for_seconds: float) -> list[Unknown]:
+    """Take unknown jobs whose look-up is due; nobody else takes them for so many seconds."""
+    claim = uuid.uuid4()
+    with engine.begin() as connection:
+        now = clock(connection)
+        jobs = lock_jobs_where(
+            connection, _is_unknown(company_id), _job.due_at <= now, order_by=[_job.due_at], limit=limit
+        )
+        write_jobs(connection, [replace(job, due_at=now + timedelta(seconds=for_seconds)) for job in jobs])
+        query = sa.select(_job.id, _job.external_id).where(_job.id.in_([job.id for job in jobs]))
+        names = {row.id: row.external_id for row in connection.execute(query)}
+    return [Unknown(job.id, company_id, names[job.id], claim, job.lookups + 1, now) for job in jobs]
+
+
+def park_all(engine: sa.Engine, company_id: int, *, actor: str, limit: int = 500) -> Settled:
+    """Park unknown jobs of a company that has no look-up, once no request of theirs can be out any more."""
+    with engine.begin() as connection:
+        now = clock(connection)
+        jobs = lock_jobs_where(
+            connection, _is_unknown(company_id), _job.due_at <= now, order_by=[_job.due_at], limit=limit
+        )
+        decided = [decisions.without_lookup(job, now) for job in jobs]
+        write_jobs(connection, [decision.job for decision in decided])
+        happenings = [(d.job.company_id, d.job.id, h) for d in decided for h in d.happenings]
+        write_events(connection, now, actor, happenings)
+        statuses = read_statuses(connection, [job.id for job in jobs])
+    return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def known_orders(engine: sa.Engine, company_id: int, settling_seconds: float) -> list[Known]:
+    """Orders that the vendor's own answers say were created, the best for a positive control first.
+
+    The latest one that the vendor has had time to settle comes first, then the very latest.
+    """
+    table = schema.attempt.c
+    with reading(engine) as connection:
+        settled = clock(connection) - timedelta(seconds=settling_seconds)
+        # Walked backwards by the primary key: the first match is near the end, however old the table is.
+        latest = (
+            sa.select(_job.id, _job.external_id, _job.vendor_id)
+            .join_from(schema.attempt, schema.job, table.job_id == _job.id)
+            .where(
+                table.company_id == company_id,
+                table.kind == "order",
+                table.outcome == str(Outcome.CREATED),
+                _job.vendor_id.is_not(None),
+            )
+            .order_by(table.id.desc())
+            .limit(1)
+        )
+        rows = [connection.execute(latest.where(table.ended_at < settled)).first(), connection.execute(latest).first()]
+    return list(dict.fromkeys(Known(row.id, row.external_id, row.vendor_id) for row in rows if row is not None))

@@ -1,0 +1,217 @@
+"""What one worker process is made of, built once at its start and shared by its tasks and its sidecar."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orderrelay_shared import redis_connection
+from orderrelay_workers import spool
+from orderrelay_workers.audit import results
+from orderrelay_workers.decisions import Policy
+from orderrelay_workers.event_loop import EventLoop
+from orderrelay_workers.gate import Gate, Limits
+from orderrelay_workers.hints import Hints
+from orderrelay_workers.ledger import claims, companies, identity, liveness, migrate
+from orderrelay_workers.ledger.engine import is_sqlite, open_engine
+from orderrelay_workers.settings import WorkerSettings, require_companies
+from orderrelay_workers.settle_surely import settle_or_halve
+from orderrelay_workers.tokens import Tokens
+from orderrelay_workers.vendor.client import VendorClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import redis
+    import sqlalchemy as sa
+    from celery import Celery
+
+_log = structlog.get_logger(__name__)
+
+
+class NotMigrated(Exception):
+    """The database does not have this version's layout yet."""
+
+
+def policy_of(settings: WorkerSettings) -> Policy:
+    """The retry rules that the settings ask for."""
+    return Policy(
+        max_attempts=settings.max_attempts,
+        backoff_first_seconds=settings.backoff_first_seconds,
+        backoff_cap_seconds=settings.backoff_cap_seconds,
+        retryable_error_numbers=settings.retryable_error_numbers,
+        settling_seconds=settings.settling_seconds,
+        lookup_failing_seconds=settings.lookup_failing_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Which companies this process is working on right now, and which of them were asked for meanwhile."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _companies: dict[str, bool] = field(default_factory=dict[str, bool])
+
+    def begin(self, company: str) -> bool:
+        """Take up a company. False if it is being worked on; whoever works on it is told to look again."""
+        with self._lock:
+            if company in self._companies:
+                self._companies[company] = True
+                return False
+            self._companies[company] = False
+            return True
+
+    def ask(self, company: str) -> bool:
+        """Have whoever works on a company look again. False if nobody does."""
+        with self._lock:
+            if company not in self._companies:
+                return False
+            self._companies[company] = True
+            return True
+
+    def asked_again(self, company: str) -> bool:
+        """Whether a company was asked for since the last look."""
+        with self._lock:
+            asked = self._companies.get(company, False)
+            if asked:
+                self._companies[company] = False
+            return asked
+
+    def end(self, company: str) -> bool:
+        """Put a company down. True if it was asked for meanwhile, so that somebody should look again."""
+        with self._lock:
+            return self._companies.pop(company, False)
+
+    def __contains__(self, company: str) -> bool:
+        with self._lock:
+            return company in self._companies
+
+
+class Runtime:
+    """One worker process.
+
+    Raises:
+        SettingsInvalid: No company is configured.
+        NotMigrated: The PostgreSQL database needs `orderrelay init`. (A SQLite file is brought up to date here.)
+        CompanyKeyTaken: Two aliases are bound to one company key.
+        OtherLedger: The intake belongs to another ledger.
+    """
+
+    def __init__(self, settings: WorkerSettings, app: Celery) -> None:
+        require_companies(settings)
+        self.settings = settings
+        self.boot_id = uuid.uuid4()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.actor = f"worker {self.name}"
+        self.draining = threading.Event()
+        self.policy = policy_of(settings)
+        self.submitting = Busy()
+        self.reconciling = Busy()
+        self.engine = self._open_ledger(settings)
+        self.ledger_id = identity.ledger_id(self.engine)
+        self.redis: redis.Redis = redis_connection.connect(settings.redis_url, client_name="orderrelay-worker")
+        identity.check(self.redis, self.ledger_id)
+        self.life_sign = liveness.LifeSign(self.engine, self.boot_id, self.name, metadata.version("orderrelay"))
+        self.life_sign.begin()
+        self.gate = Gate(self.redis, self.boot_id, probe_lease_seconds=settings.lease_seconds)
+        self.companies: dict[str, companies.Company] = {}
+        self._refused: set[str] = set()
+        self._key_digests: dict[str, bytes] = {}
+        self._register_companies()
+        self.refresh_companies(companies.by_alias(self.engine))
+        self.spool_folder: Path = settings.spool_folder / self.ledger_id.hex
+        self.replay_spool()
+        self.hints = Hints(app, settings.broker_url)
+        self.loop = EventLoop()
+        self.vendor = self.loop.run(_vendor(settings))
+        self.tokens = Tokens(settings, self.redis, self.gate, self.loop, self.vendor, self.pause_for_credentials)
+
+    @staticmethod
+    def _open_ledger(settings: WorkerSettings) -> sa.Engine:
+        engine = open_engine(settings.database_url, application_name="orderrelay-worker")
+        if is_sqlite(engine):
+            before, now = migrate.migrate(engine)
+            if before != now:
+                _log.info("ledger_migrated", before=before, now=now)
+        elif not migrate.is_current(engine):
+            raise NotMigrated("the database does not have this version's tables yet; run: orderrelay init")
+        return engine
+
+    def _register_companies(self) -> None:
+        """Bind every configured alias to its company key."""
+        for alias, company in self.settings.companies.items():
+            companies.register(self.engine, self.ledger_id, alias, company, actor=self.actor)
+            key = company.company_api_key.get_secret_value()
+            self._key_digests[alias] = companies.key_digest(self.ledger_id, key)
+
+    def refresh_companies(self, known: dict[str, companies.Company]) -> None:
+        """Take over what the ledger says of the companies that this process serves, and mirror it to their gates.
+
+        A company that is bound to another key than this process has is not served here: its orders would go to other
+        books. (At a worker's start `register` pauses it as well.)
+        """
+        served = {alias: known[alias] for alias in self.settings.companies if alias in known}
+        for alias in [a for a, company in served.items() if company.key_digest != self._key_digests[a]]:
+            if alias not in self._refused:
+                _log.error("company_key_differs", company=alias)
+            self._refused.add(alias)
+            self._mirror(served.pop(alias))
+        self._refused -= served.keys()
+        self.companies = served
+        for company in served.values():
+            self._mirror(company)
+
+    def _mirror(self, company: companies.Company) -> None:
+        gate = self.gate.state(company.alias)
+        if gate is None:
+            in_flight = claims.in_flight_by_owner(self.engine, company.id)
+            self.gate.seed(company.alias, limits_of(company), company.paused_reason, in_flight)
+            _log.info("gate_seeded", company=company.alias, paused=company.paused_reason)
+        elif company.paused_reason is not None and gate.paused is None:
+            self.gate.pause(company.alias, company.paused_reason)
+            _log.warning("company_is_paused", company=company.alias, reason=company.paused_reason)
+        elif company.paused_reason is None and gate.paused is not None:
+            self.gate.resume(company.alias)
+            _log.info("company_is_resumed", company=company.alias)
+        if gate is not None and gate.limits != limits_of(company):
+            self.gate.set_limits(company.alias, limits_of(company))
+
+    def results_wait(self) -> bool:
+        """Whether an answer waits to be stored as an operation result."""
+        return results.any_waiting(self.engine)
+
+    def pause_for_credentials(self, company: str, reason: str) -> None:
+        """Stop a company whose credentials the vendor refuses, until a person or a changed secret helps."""
+        if companies.pause(self.engine, company, companies.CREDENTIALS, actor=self.actor, alarm=True):
+            _log.error("company_paused", company=company, reason=companies.CREDENTIALS, vendor_said=reason)
+        self.gate.pause(company, companies.CREDENTIALS)
+
+    def replay_spool(self) -> None:
+        """Settle what workers of this host could not before they exited."""
+        if replayed := spool.replay(self.spool_folder, lambda batch: settle_or_halve(self, batch)):
+            _log.info("spool_replayed", settlements=replayed)
+
+    def close(self) -> None:
+        """Let everything go. Called when nothing is in progress any more."""
+        self.loop.run(self.vendor.aclose())
+        self.loop.close()
+        self.life_sign.end()
+        self.hints.close()
+        self.redis.close()
+        self.engine.dispose()
+
+
+async def _vendor(settings: WorkerSettings) -> VendorClient:
+    return VendorClient(settings)
+
+
+def limits_of(company: companies.Company) -> Limits:
+    """A company's limits as the gate takes them."""
+    return Limits(company.rate_per_second, company.burst, company.max_in_flight)

@@ -1,0 +1,83 @@
+"""The periodic duties: beat, promote, sweep, mirror. Each is guarded, so that any number of workers may do them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from orderrelay_shared import keys
+from orderrelay_workers import statuses
+from orderrelay_workers.ledger import claims, companies, identity, sweeping, unknowns
+
+if TYPE_CHECKING:
+    from orderrelay_workers.runtime import Runtime
+
+#: Waiting jobs are counted at most so often, by one worker, in seconds: the count reads all of them.
+_COUNT_SECONDS = 5
+_COUNT_TTL_SECONDS = 60
+
+#: A company that no worker has spoken of for so long is no longer published, in seconds.
+_FORGET_COMPANY_SECONDS = 7 * 24 * 3600
+
+_log = structlog.get_logger(__name__)
+
+
+def beat(worker: Runtime) -> None:
+    """Say that this worker is alive, check that the intake is still this ledger's, tell the gate what is out."""
+    worker.life_sign.beat("draining" if worker.draining.is_set() else "running")
+    identity.check(worker.redis, worker.ledger_id)
+    worker.gate.sync_in_flight()
+
+
+def mirror(worker: Runtime) -> None:
+    """Carry the ledger's companies to Redis: their names, their pauses, and the gates whose keys are missing."""
+    known = companies.by_alias(worker.engine)
+    worker.refresh_companies(known)
+    now = time.time()
+    served = {alias: now for alias, company in known.items() if company.key_digest is not None}
+    if served:
+        worker.redis.zadd(keys.COMPANIES, served)
+        worker.redis.zremrangebyscore(keys.COMPANIES, 0, now - _FORGET_COMPANY_SECONDS)
+    if worker.redis.set(keys.duty("count"), worker.boot_id.hex, nx=True, ex=_COUNT_SECONDS):
+        for alias, company in known.items():
+            waiting = claims.count_waiting(worker.engine, company.id)
+            worker.redis.set(keys.waiting(alias), waiting, ex=_COUNT_TTL_SECONDS)
+
+
+def promote(worker: Runtime) -> None:
+    """Send hints for what is due: orders whose gate is open, look-ups, answers to be stored."""
+    if worker.draining.is_set():
+        return
+    idle = {c.id: alias for alias, c in worker.companies.items() if alias not in worker.submitting}
+    for alias in claims.due_companies(worker.engine, idle):
+        if _is_open(worker, alias):
+            worker.hints.orders(alias)
+    for alias, company in worker.companies.items():
+        if not unknowns.has_due(worker.engine, company.id):
+            continue
+        if not worker.settings.lookup_path:
+            parked = unknowns.park_all(worker.engine, company.id, actor=worker.actor)
+            statuses.publish(worker.redis, parked.statuses)
+            _log.warning("unknown_orders_parked", company=alias, jobs=len(parked.statuses), reason="no look-up")
+        elif alias not in worker.reconciling:
+            worker.hints.reconcile(alias)
+    if worker.results_wait():
+        worker.hints.results()
+
+
+def _is_open(worker: Runtime, company: str) -> bool:
+    state = worker.gate.state(company)
+    return state is not None and state.paused is None
+
+
+def sweep(worker: Runtime) -> None:
+    """Find dead workers and lapsed claims."""
+    swept = sweeping.sweep(worker.engine, actor=worker.actor)
+    if swept.statuses:
+        _log.warning("claims_lapsed", jobs=len(swept.statuses))
+    statuses.publish(worker.redis, swept.statuses)
+    for boot_id in swept.dead_workers:
+        _log.warning("worker_died", worker=str(boot_id))
+        worker.gate.forget_worker(list(worker.companies), boot_id)

@@ -1,0 +1,101 @@
+"""The threads beside the tasks. A duty that fails is told once, tried again, and told once more when it works."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from orderrelay_workers.ledger.identity import OtherLedger
+from orderrelay_workers.sidecar import duties
+from orderrelay_workers.sidecar.intake import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orderrelay_workers.runtime import Runtime
+
+_BEAT_SECONDS = 1.0
+_PROMOTE_SECONDS = 0.5
+_SWEEP_SECONDS = 1.0
+_MIRROR_SECONDS = 2.0
+
+#: After a failure the intake waits so long before it tries again, in seconds.
+_INTAKE_PAUSE_SECONDS = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Sidecar:
+    """This worker's duties, each in its own thread, so that a slow one holds up no other.
+
+    Args:
+        worker: The worker process.
+        give_up: Called when this worker must not go on, with the reason in words.
+    """
+
+    def __init__(self, worker: Runtime, give_up: Callable[[str], None]) -> None:
+        self._worker = worker
+        self._give_up = give_up
+        self._stop = threading.Event()
+        self._intake = Intake(worker)
+        self._threads = [
+            threading.Thread(target=self._periodically, name=name, args=(name, duty, seconds), daemon=True)
+            for name, duty, seconds in (
+                ("beat", duties.beat, _BEAT_SECONDS),
+                ("promote", duties.promote, _PROMOTE_SECONDS),
+                ("sweep", duties.sweep, _SWEEP_SECONDS),
+                ("mirror", duties.mirror, _MIRROR_SECONDS),
+            )
+        ]
+        self._threads.append(threading.Thread(target=self._book, name="intake", daemon=True))
+
+    def start(self) -> None:
+        """Begin all duties."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all duties; each finishes what it is at."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self._intake.close()
+
+    def _periodically(self, name: str, duty: Callable[[Runtime], None], seconds: float) -> None:
+        failing: str | None = None
+        while not self._stop.is_set():
+            failing = self._try(name, lambda: duty(self._worker), failing)
+            self._stop.wait(seconds)
+
+    def _book(self) -> None:
+        failing: str | None = None
+
+        def book_next() -> None:
+            self._intake.book_next()
+
+        while not (self._stop.is_set() or self._worker.draining.is_set()):
+            failing = self._try("intake", book_next, failing)
+            if failing is not None:
+                self._stop.wait(_INTAKE_PAUSE_SECONDS)
+
+    def _try(self, name: str, work: Callable[[], None], failing: str | None) -> str | None:
+        """Do a duty; give the name of the error that it fails with, or None."""
+        try:
+            work()
+        except OtherLedger as error:
+            self._give_up(str(error))
+            return "OtherLedger"
+        except (RedisError, SQLAlchemyError, OSError) as error:
+            if failing != type(error).__name__:
+                _log.warning("duty_fails", duty=name, error=type(error).__name__)
+            return type(error).__name__
+        except Exception:  # noqa: BLE001  a duty must outlive whatever one round of it meets
+            _log.exception("duty_broke", duty=name)
+            return "Exception"
+        if failing is not None:
+            _log.info("duty_works_again", duty=name)
+        return None

@@ -1,0 +1,187 @@
+"""Access tokens: one login at a time per company over all workers, the token shared through Redis.
+
+A token must first be used within 120 seconds of its login and then slides with each use (the vendor's Login/Token);
+the cache forgets it a little earlier. A refused token is dropped only if it is still the one in the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from pydantic import SecretStr
+from redis.exceptions import LockError, WatchError
+
+from orderrelay_shared import keys
+from orderrelay_workers.gate import Gate, Kind, Report
+from orderrelay_workers.vendor.answers import read_login_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+
+    from orderrelay_workers.event_loop import EventLoop
+    from orderrelay_workers.settings import WorkerSettings
+    from orderrelay_workers.vendor.client import VendorClient
+
+#: The cache forgets a token after so many seconds without use; the vendor does after 120.
+_CACHED_SECONDS = 110
+
+#: A use is told to the cache at most so often per process, in seconds.
+_TOUCH_SECONDS = 10.0
+
+#: For so long a refused token is remembered, to tell bad credentials from one that expired, in seconds.
+_REFUSAL_SECONDS = 600
+
+#: A login may wait so long for the gate: it reserves beyond what orders may, so that it always gets its turn.
+_LOGIN_HORIZON_SECONDS = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token in hand."""
+
+    secret: SecretStr
+
+    @property
+    def text(self) -> str:
+        """The token itself, for the request."""
+        return self.secret.get_secret_value()
+
+
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """Not now: there is no token yet. Ask again after so many seconds."""
+
+    reason: str
+    wait_seconds: float
+
+
+class Tokens:
+    """The tokens of all companies, as one worker process sees them.
+
+    Args:
+        credentials_refused: Called with company and reason when the vendor refuses a company's credentials.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        redis: redis.Redis,
+        gate: Gate,
+        loop: EventLoop,
+        vendor: VendorClient,
+        credentials_refused: Callable[[str, str], None],
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._gate = gate
+        self._loop = loop
+        self._vendor = vendor
+        self._credentials_refused = credentials_refused
+        self._touched: dict[str, tuple[str, float]] = {}
+
+    def get(self, company: str) -> Token | NoToken:
+        """The company's token: the fixed one, the cached one, or that of a login made now."""
+        if (fixed := self._settings.companies[company].token) is not None:
+            return Token(fixed)
+        if (cached := self._cached(company)) is not None:
+            return cached
+        lock = self._redis.lock(keys.login_lock(company), timeout=self._settings.request_timeout_seconds + 15)
+        if not lock.acquire(blocking=False):
+            return NoToken("another worker logs in", 0.2)
+        try:
+            return self._cached(company) or self._log_in(company)
+        finally:
+            try:
+                lock.release()
+            except LockError:  # it expired, or Redis was wiped: another login may run too, which harms nothing
+                _log.info("login_lock_lost", company=company)
+
+    def _cached(self, company: str) -> Token | None:
+        token = self._redis.hget(keys.token(company), "token")
+        return Token(SecretStr(token.decode())) if isinstance(token, bytes) else None
+
+    def _log_in(self, company: str) -> Token | NoToken:
+        permits = self._gate.admit(company, Kind.LOGIN, 1, horizon_seconds=_LOGIN_HORIZON_SECONDS)
+        if not permits.granted:
+            return NoToken(permits.reason, permits.wait_seconds)
+        time.sleep(permits.wait_of(0))
+        verdict = read_login_answer(self._loop.run(self._vendor.log_in(company)))
+        well = verdict.kind in ("token", "refused")
+        trip = verdict.reason if verdict.kind == "misconfigured" else None
+        wait = verdict.retry_after_seconds or 1.0 if verdict.kind == "throttled" else None
+        unwell = verdict.kind in ("failing", "not_sent")
+        self._gate.report(
+            company,
+            Kind.LOGIN,
+            Report(1, int(well), int(unwell), trip, wait, permits.probe),
+        )
+        if verdict.token is None:
+            _log.warning("login_failed", company=company, reason=verdict.reason)
+            if verdict.kind == "refused":
+                self._credentials_refused(company, verdict.reason)
+            return NoToken(f"login failed: {verdict.reason}", 1.0)
+        _log.info("logged_in", company=company)
+        self._keep(company, verdict.token)
+        return Token(verdict.token)
+
+    def _keep(self, company: str, token: SecretStr) -> None:
+        after_refusal = self._redis.exists(keys.token_refused(company))
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.delete(keys.token(company))
+        pipeline.hset(
+            keys.token(company),
+            mapping={"token": token.get_secret_value(), "after_refusal": str(after_refusal), "proven": "0"},
+        )
+        pipeline.expire(keys.token(company), _CACHED_SECONDS)
+        pipeline.execute()
+
+    def accepted(self, company: str, token: Token) -> None:
+        """The vendor took the token: its time begins anew, and the credentials are good."""
+        if self._settings.companies[company].token is not None:
+            return
+        last, at = self._touched.get(company, ("", 0.0))
+        if last == token.text and time.monotonic() - at < _TOUCH_SECONDS:
+            return
+        self._touched[company] = (token.text, time.monotonic())
+        if self._redis.hget(keys.token(company), "token") == token.text.encode():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hset(keys.token(company), "proven", "1")
+            pipeline.expire(keys.token(company), _CACHED_SECONDS)
+            pipeline.delete(keys.token_refused(company))
+            pipeline.execute()
+
+    def refused(self, company: str, token: Token, reason: str) -> None:
+        """The vendor refused the token (401).
+
+        The first time it has expired: it is dropped, and the next order's login gets another. When the token of the
+        login that followed is refused as well, without ever having been taken, the credentials are bad.
+        """
+        if self._settings.companies[company].token is not None:
+            self._credentials_refused(company, f"the fixed TOKEN was refused: {reason}")
+            return
+        dropped = self._drop(company, token)
+        if dropped.get(b"after_refusal") == b"1" and dropped.get(b"proven") == b"0":
+            self._credentials_refused(company, reason)
+
+    def _drop(self, company: str, token: Token) -> dict[bytes, bytes]:
+        """Drop the token if it is still the cached one; give what the cache knew of it, else nothing."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            try:
+                pipeline.watch(keys.token(company))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                known = cast("dict[bytes, bytes]", pipeline.hgetall(keys.token(company)))
+                if known.get(b"token") != token.text.encode():
+                    return {}
+                pipeline.multi()
+                pipeline.delete(keys.token(company))
+                pipeline.set(keys.token_refused(company), "1", ex=_REFUSAL_SECONDS)
+                pipeline.execute()
+            except WatchError:  # another worker was faster
+                return {}
+        return known
