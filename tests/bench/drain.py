@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import redis
@@ -27,6 +28,9 @@ from orderrelay_workers.demo.verdict import count_states
 from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import companies, migrate, schema
 from orderrelay_workers.ledger.engine import open_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 MAIN = "from orderrelay_shared.command import main; main()"
 
@@ -144,7 +148,7 @@ def _clear(engine: sa.Engine) -> None:
 
 
 @contextlib.contextmanager
-def _process(log: Path, environment: dict[str, str], *arguments: str):
+def _process(log: Path, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     extra = ["--token", "bench-token"] if arguments[0] == "simulator" else []
     with log.open("wb") as file:
         command = [sys.executable, "-c", MAIN, *arguments, *extra]
@@ -163,7 +167,7 @@ def _cpu(workers: list[subprocess.Popen[bytes]]) -> float:
     return sum(sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in workers)
 
 
-def _wait(condition, every: float = 0.1, seconds: float = 600) -> None:
+def _wait(condition: Callable[[], bool], every: float = 0.1, seconds: float = 600) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEYS = {"companyApiKey": "acme-key", "connectApiKey": "connect-key", "token": "fixed-token"}
 
@@ -45,7 +48,7 @@ def call(
     url: str,
     method: str,
     path: str,
-    parameters: dict[str, object] | None = None,
+    parameters: Mapping[str, object] | None = None,
     body: bytes = b"",
     *,
     timeout: float = 10.0,

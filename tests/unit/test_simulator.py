@@ -195,7 +195,7 @@ def test_refusals(
     simulator: RunningSimulator, changes: dict[str, object], row_changes: dict[str, object], number: int
 ) -> None:
     """A wrong value, a blocked customer and a missing product are refused by number, and nothing is created."""
-    value: Any = order(**changes)
+    value: Any = {**order(), **changes}
     if row_changes:
         value["InvoiceRows"][0].update(row_changes)
     answer = post_order(simulator.url, value).json

@@ -38,7 +38,7 @@ def strike(simulator: RunningSimulator, fault: str, seconds: float | None = None
 def until_booked(simulator: RunningSimulator, fault: str) -> None:
     """Wait until the request has come to its end in the books."""
     deadline = time.monotonic() + 10
-    while simulator.books.counts()["in_flight"] or not simulator.books.counts()["faults"].get(fault):
+    while simulator.books.counts()["in_flight"] or fault not in str(simulator.books.counts()["faults"]):
         assert time.monotonic() < deadline, "the request never ended"
 
 

@@ -106,6 +106,9 @@ def _on_setup_logging(**_: Any) -> None:
 
 @signals.worker_init.connect(weak=False)
 def _on_worker_init(sender: Any, **_: Any) -> None:
+    configure_logs(
+        settings
+    )  # Celery sets logging up only after this signal, and what is told here has to be masked too
     # Raised as SystemExit, as Celery swallows every other exception of a signal's receiver.
     pool = concurrency.get_implementation(sender.pool_cls)
     if pool is not concurrency.get_implementation("threads"):

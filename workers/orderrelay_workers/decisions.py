@@ -218,7 +218,7 @@ def weigh(
         return _found(job, verdict.vendor_ids, now, holder)
     if job.state is not JobState.UNKNOWN:
         return Decision(job)
-    job = replace(job, lookups=job.lookups + 1)
+    job = replace(job, lookups=job.lookups + 1, owner=None)
     match verdict.kind:
         case "absent" if control:
             return Decision(_absent(replace(job, lookup_failing_since=None), asked_at, now, policy))
@@ -236,20 +236,21 @@ def weigh(
 
 def _found(job: Job, vendor_ids: tuple[int, ...], now: datetime, holder: uuid.UUID | None) -> Decision:
     told: dict[str, object] = {"vendor_ids": list(vendor_ids)}
+    first, *others = vendor_ids
     if job.state is JobState.SUCCEEDED:
         extra = [i for i in vendor_ids if i != job.vendor_id]
         return Decision(job, (Happening("doubled", alarm=True, detail=told),) if extra else ())
     if holder is not None and holder != job.id:
-        parked = _park(job, now, f"the look-up found id {vendor_ids[0]}, which job {holder} already holds")
+        parked = _park(job, now, f"the look-up found id {first}, which job {holder} already holds")
         return Decision(parked, (Happening("vendor_id_held", alarm=True, detail={**told, "holder": str(holder)}),))
-    doubled = (Happening("doubled", alarm=True, detail=told),) if len(vendor_ids) > 1 else ()
+    doubled = (Happening("doubled", alarm=True, detail=told),) if others else ()
     late = job.state is not JobState.UNKNOWN
     # As with a late success: a request under another claim may still be out, and shall be told of.
     kept = replace(job, lookups=job.lookups + 1, token=None if late else job.token)
     found = Happening("late_find", alarm=True, detail={**told, "was": str(job.state)}) if late else Happening(
         "found", detail=told
     )  # fmt: skip
-    return Decision(_succeed(kept, now, vendor_ids[0], None, None), (found, *doubled))
+    return Decision(_succeed(kept, now, first, None, None), (found, *doubled))
 
 
 def _absent(job: Job, asked_at: datetime, now: datetime, policy: Policy) -> Job:
@@ -290,7 +291,10 @@ def without_lookup(job: Job, now: datetime) -> Decision:
 
 def lapse(job: Job, now: datetime, reason: str) -> Job:
     """An in-progress job whose worker is gone or whose lease is over: perhaps created."""
-    return _doubt(_count(job, spent=True), now, JobState.WAITING, reason)
+    job = _count(job, spent=True)
+    if job.if_absent is not None:  # an earlier request is in doubt too, so this one's answer alone decides nothing
+        job = replace(job, token=None)
+    return _doubt(job, now, JobState.WAITING, reason)
 
 
 def _doubt(job: Job, now: datetime, if_absent: JobState, reason: str, error_number: int | None = None) -> Job:

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MaskingHandler", "configure_logs"]
 
-#: They log each request with its URL, where the vendor wants its keys, or each statement with its values.
-_QUIET: Final = ("aiohttp", "hpack", "httpcore", "httpx", "sqlalchemy")
+#: They log each request with its URL, where the vendor wants its keys, or each statement with its values; Celery tells
+#: of every hint twice, which says nothing about any order.
+_QUIET: Final = (
+    "aiohttp", "alembic.runtime.migration", "celery.app.trace", "celery.worker.strategy", "hpack", "httpcore", "httpx",
+    "sqlalchemy",
+)  # fmt: skip
 
 #: They bring handlers of their own, which would write the same line again in another format, unmasked.
 _OWN_HANDLERS: Final = ("celery", "celery.redirected", "celery.task", "kombu", "alembic", "sqlalchemy", "py.warnings")

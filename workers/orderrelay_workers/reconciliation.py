@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from orderrelay_workers import statuses
 from orderrelay_workers.gate import Kind, Report
@@ -50,6 +52,8 @@ def reconcile(worker: Runtime, company: str, *, for_seconds: float = FLOW_SECOND
     with structlog.contextvars.bound_contextvars(company=company):
         try:
             _Flow(worker, company).run(time.monotonic() + for_seconds)
+        except (RedisError, SQLAlchemyError) as error:  # the promoter asks again
+            _log.warning("nothing_looked_up", error=type(error).__name__)
         finally:
             worker.reconciling.end(company)
 
@@ -75,17 +79,26 @@ class _Flow:
             taken: list[Unknown] = []
             try:
                 taken = unknowns.take_due(
-                    worker.engine, self._company_id, permits.granted, for_seconds=self._taken_for_seconds
+                    worker.engine,
+                    self._company_id,
+                    permits.granted,
+                    for_seconds=self._taken_for_seconds,
+                    owner=worker.boot_id,
                 )
             finally:
-                if unused := permits.granted - len(taken):
-                    worker.gate.give_back(permits, unused)
+                self._give_back(permits, permits.granted - len(taken))
             if not taken:
                 return
             self._look_up(taken, token, permits)
 
     def _admit(self, want: int) -> Permits:
         return self._worker.gate.admit(self._company, Kind.LOOKUP, want, horizon_seconds=_HORIZON_SECONDS)
+
+    def _give_back(self, permits: Permits, unused: int) -> None:
+        try:
+            self._worker.gate.give_back(permits, unused)
+        except RedisError as error:  # what was taken has to be looked up all the same; the beat tells the gate
+            _log.warning("gate_not_told", error=type(error).__name__)
 
     def _look_up(self, taken: list[Unknown], token: Token, permits: Permits) -> None:
         worker = self._worker
@@ -123,11 +136,14 @@ class _Flow:
             throttle_seconds=max(throttles, default=None),
             probe=permits.probe,
         )
-        worker.gate.report(self._company, Kind.LOOKUP, report)
-        if "unauthorized" in kinds:
-            worker.tokens.refused(self._company, token, "the look-up was answered 401")
-        elif report.good:
-            worker.tokens.accepted(self._company, token)
+        try:
+            worker.gate.report(self._company, Kind.LOOKUP, report)
+            if "unauthorized" in kinds:
+                worker.tokens.refused(self._company, token, "the look-up was answered 401")
+            elif report.good:
+                worker.tokens.accepted(self._company, token)
+        except RedisError as error:  # what the look-ups found has to be settled all the same
+            _log.warning("gate_not_told", error=type(error).__name__)
 
     def _control(self, token: Token) -> bool:
         """Whether this look-up finds an order that is known to exist; asked anew every hour, or with new settings."""
@@ -140,7 +156,10 @@ class _Flow:
         if passed_at is not None and now - passed_at < _CONTROL_HOLDS:
             return True
         for known in unknowns.known_orders(worker.engine, self._company_id, worker.settings.settling_seconds):
-            permits = self._admit(1)
+            try:
+                permits = self._admit(1)
+            except RedisError:
+                return False
             if not permits.granted:
                 return False
             [exchange] = self._ask([known.external_id], token, permits)

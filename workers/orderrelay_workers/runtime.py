@@ -131,7 +131,9 @@ class Runtime:
         self.hints = Hints(app, settings.broker_url)
         self.loop = EventLoop()
         self.vendor = self.loop.run(_vendor(settings))
-        self.tokens = Tokens(settings, self.redis, self.gate, self.loop, self.vendor, self.pause_for_credentials)
+        self.tokens = Tokens(
+            settings, self.redis, self.gate, self.loop, self.vendor, self.boot_id, self.pause_for_credentials
+        )
 
     @staticmethod
     def _open_ledger(settings: WorkerSettings) -> sa.Engine:

@@ -113,7 +113,7 @@ class CompanySettings(BaseModel):
     """A fixed access token, used instead of a login; default: none."""
 
     rate_per_second: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 10.0
-    """Requests to the vendor per second, over all workers; the first value only, later changed by `orderrelay rate`."""
+    """Requests to the vendor per second, over all workers; taken over at each start of a worker."""
 
     burst: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Requests that may start at once after a pause; 1: evenly spaced."""

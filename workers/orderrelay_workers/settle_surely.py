@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 import structlog
+from sqlalchemy import exc
 
 from orderrelay_workers import spool
 from orderrelay_workers.decisions import Happening
@@ -47,7 +47,7 @@ def settle_surely(worker: Runtime, batch: Sequence[Settlement], unsent: Sequence
         try:
             claims.give_back(worker.engine, unsent)
             settled = settle_or_halve(worker, batch)
-        except sa.exc.SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             if not is_away(error):
                 raise
             if not away:
@@ -55,7 +55,9 @@ def settle_surely(worker: Runtime, batch: Sequence[Settlement], unsent: Sequence
             away = True
             if worker.draining.is_set():
                 leaving_since = leaving_since or time.monotonic()
-                if time.monotonic() - leaving_since > _PATIENCE_AT_EXIT_SECONDS:
+                # What came after answers that are in the spool already finds the database given up.
+                given_up = spool.is_begun(worker.spool_folder, worker.boot_id)
+                if given_up or time.monotonic() - leaving_since > _PATIENCE_AT_EXIT_SECONDS:
                     _spool(worker, batch)
                     return None
             time.sleep(wait)
@@ -86,7 +88,7 @@ def _settle_or_halve(worker: Runtime, batch: Sequence[Settlement], tries: int) -
         return Settled({}, [])
     try:
         return settling.settle(worker.engine, batch, worker.policy, actor=worker.actor)
-    except (sa.exc.DBAPIError, sa.exc.StatementError, ValueError, OverflowError) as error:
+    except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
         if len(batch) == 1 and tries <= 1:

@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 def write(folder: Path, boot_id: uuid.UUID, batch: Sequence[Settlement]) -> Path:
     """Append settlements to this worker's spool file; they are on disk when this returns."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{boot_id.hex}.jsonl"
+    path = _path(folder, boot_id)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "ab") as file:
         for settlement in batch:
@@ -38,6 +38,15 @@ def write(folder: Path, boot_id: uuid.UUID, batch: Sequence[Settlement]) -> Path
         os.fsync(file.fileno())
     _fsync_folder(folder)
     return path
+
+
+def is_begun(folder: Path, boot_id: uuid.UUID) -> bool:
+    """Whether this worker has spooled anything."""
+    return _path(folder, boot_id).exists()
+
+
+def _path(folder: Path, boot_id: uuid.UUID) -> Path:
+    return folder / f"{boot_id.hex}.jsonl"
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from orderrelay_shared.states import Outcome
 from orderrelay_workers import statuses
@@ -41,10 +42,16 @@ FLOW_SECONDS = 10.0
 _BATCH = 250
 
 #: After an answer has come, others may join its settle for so long, in seconds.
-_LINGER_SECONDS = 0.005
+_LINGER_SECONDS = 0.015
 
 #: When nothing is due but requests are out, look again after so long, in seconds.
 _LOOK_AGAIN_SECONDS = 0.25
+
+#: A closed gate is waited for so long, in seconds; beyond that the thread is better used for others.
+_WORTH_WAITING_SECONDS = 1.0
+
+#: After Redis or the database failed, try again after so long, in seconds.
+_TROUBLE_SECONDS = 2.0
 
 #: How long all orders of a company pause after a 429 without Retry-After, in seconds.
 _THROTTLE_SECONDS = 1.0
@@ -105,18 +112,24 @@ class _Flow:
             now = time.monotonic()
             over = self._worker.draining.is_set() or now >= self._ends_at
             if not over and (now >= next_look or self._worker.submitting.asked_again(self._company)):
-                wait = self._start_more()
-                if wait is None and not self._out:
-                    return False
+                wait = self._start_more_if_possible()
+                if not self._out and (wait is None or wait > _WORTH_WAITING_SECONDS):
+                    return False  # jobs wait in the ledger, not here; the promoter sends a hint when the gate is open
                 next_look = time.monotonic() + (_LOOK_AGAIN_SECONDS if wait is None else wait)
-                if not self._out and next_look > self._ends_at:
-                    return False  # the gate is closed for longer; the promoter sends a hint when it opens
             if over and not self._out:
                 return True
             ended = self._gather(next_look)
             self._settle(ended)
             if ended and self._full:  # their places have just become free
                 next_look = 0.0
+
+    def _start_more_if_possible(self) -> float | None:
+        """Start more, unless Redis or the database is away: what is out has to be settled all the same."""
+        try:
+            return self._start_more()
+        except (RedisError, SQLAlchemyError) as error:
+            _log.warning("nothing_claimed", error=type(error).__name__)
+            return _TROUBLE_SECONDS
 
     def _start_more(self) -> float | None:
         """Claim and start what is due and permitted.
@@ -144,13 +157,18 @@ class _Flow:
                 lease_seconds=worker.settings.lease_seconds,
             )
         finally:
-            if unused := permits.granted - len(claimed):
-                worker.gate.give_back(permits, unused)
+            self._give_back(permits, permits.granted - len(claimed))
         for index, claim in enumerate(claimed):
             self._start(claim, token, watch, permits, granted_at + permits.wait_of(index))
         if not claimed:
             return None
         return self._pause_after(permits, len(claimed), granted_at)
+
+    def _give_back(self, permits: Permits, unused: int) -> None:
+        try:
+            self._worker.gate.give_back(permits, unused)
+        except RedisError as error:  # what was claimed has to start all the same; the beat tells the gate
+            _log.warning("gate_not_told", error=type(error).__name__)
 
     @staticmethod
     def _pause_after(permits: Permits, started: int, granted_at: float) -> float:

@@ -19,7 +19,8 @@ from orderrelay_workers.gate import Gate, Kind, Report
 from orderrelay_workers.vendor.answers import read_login_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import uuid
+    from collections.abc import Callable, Iterable
 
     import redis
 
@@ -66,6 +67,7 @@ class Tokens:
     """The tokens of all companies, as one worker process sees them.
 
     Args:
+        boot_id: This worker's boot id.
         credentials_refused: Called with company and reason when the vendor refuses a company's credentials.
     """
 
@@ -76,6 +78,7 @@ class Tokens:
         gate: Gate,
         loop: EventLoop,
         vendor: VendorClient,
+        boot_id: uuid.UUID,
         credentials_refused: Callable[[str, str], None],
     ) -> None:
         self._settings = settings
@@ -83,6 +86,7 @@ class Tokens:
         self._gate = gate
         self._loop = loop
         self._vendor = vendor
+        self._boot_id = boot_id
         self._credentials_refused = credentials_refused
         self._touched: dict[str, tuple[str, float]] = {}
 
@@ -93,7 +97,7 @@ class Tokens:
         if (cached := self._cached(company)) is not None:
             return cached
         lock = self._redis.lock(keys.login_lock(company), timeout=self._settings.request_timeout_seconds + 15)
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(blocking=False, token=self._boot_id.hex):  # named, so that a dead worker's can be freed
             return NoToken("another worker logs in", 0.2)
         try:
             return self._cached(company) or self._log_in(company)
@@ -141,6 +145,12 @@ class Tokens:
         )
         pipeline.expire(keys.token(company), _CACHED_SECONDS)
         pipeline.execute()
+
+    def forget_worker(self, companies: Iterable[str], boot_id: uuid.UUID) -> None:
+        """Free the logins that a dead worker was at; without this they would wait for their lock to expire."""
+        for company in companies:
+            if self._redis.get(keys.login_lock(company)) == boot_id.hex.encode():
+                self._redis.delete(keys.login_lock(company))
 
     def accepted(self, company: str, token: Token) -> None:
         """The vendor took the token: its time begins anew, and the credentials are good."""

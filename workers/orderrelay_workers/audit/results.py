@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy import exc
 
 from orderrelay_shared import wire
 from orderrelay_shared.operation_results import OperationResult, OperationResultInvalid
@@ -88,7 +89,7 @@ def _insert(engine: sa.Engine, connection: sa.Connection, values: Sequence[dict[
     try:
         with connection.begin_nested():
             connection.execute(insert_ignoring(engine, _table), values)
-    except (sa.exc.DBAPIError, sa.exc.StatementError, ValueError, OverflowError) as error:
+    except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
         if len(values) == 1:  # its attempt keeps the answer verbatim

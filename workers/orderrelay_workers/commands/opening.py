@@ -82,7 +82,7 @@ def opened_database(settings: WorkerSettings, *, may_create: bool = False) -> It
         settings: They name it.
         may_create: Whether a SQLite file that does not exist is made; else the command ends with 2.
     """
-    import sqlalchemy as sa  # noqa: PLC0415  heavy; --help must be quick
+    from sqlalchemy import exc  # noqa: PLC0415  heavy; --help must be quick
 
     from orderrelay_workers.ledger.engine import open_engine  # noqa: PLC0415
 
@@ -91,14 +91,14 @@ def opened_database(settings: WorkerSettings, *, may_create: bool = False) -> It
         end(f"there is no ledger at {file} yet; run: orderrelay init", USAGE)
     try:
         engine = open_engine(settings.database_url, application_name="orderrelay-command")
-        try:
-            with engine.connect().execution_options(reading=True):
-                pass
-            yield engine
-        finally:
-            engine.dispose()
-    except (sa.exc.DatabaseError, sa.exc.InterfaceError, OSError) as error:
+        with engine.connect().execution_options(reading=True):
+            pass
+    except (exc.DatabaseError, exc.InterfaceError, OSError) as error:
         end(f"{database_name(settings)} is not usable: {error_line(error)}", UNREACHABLE)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def error_line(error: BaseException) -> str:

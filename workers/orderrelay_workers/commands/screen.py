@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 #: What stands where nothing was told.
-NOTHING: Final = "–"
+NOTHING: Final = "\N{EN DASH}"
 
 #: How wide a page is where no terminal says so, in characters.
 _PAGE_WIDTH: Final = 100
+
+#: The longest word of a column that is not broken, in characters; an instant just fits.
+_WHOLE: Final = 20
 
 
 def utc(at: datetime | None) -> str:
@@ -35,18 +38,23 @@ def lasting(seconds: float) -> str:
 
 
 def printable(text: object) -> str:
-    """The text without what a terminal would obey, on one line; what is None becomes "–"."""
+    """The text without what a terminal would obey, on one line; what is None becomes a dash."""
     if text is None:
         return NOTHING
     return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def shortened(text: str | None, longest: int = 100) -> str | None:
+    """The text, cut where it is longer than this, in characters."""
+    return text if text is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print rows under headings; long texts go on in the next line of their column.
 
     Args:
-        headings: One a column. Columns of instants and numbers are never broken.
-        rows: Texts, numbers, instants; None is shown as "–".
+        headings: One a column. A column of short words, numbers or instants is not broken.
+        rows: Texts, numbers, instants; None is shown as a dash.
         right: The headings of columns that are aligned to the right.
     """
     from rich.console import Console  # noqa: PLC0415  rich takes long to import
@@ -56,9 +64,13 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     cells = [[utc(cell) if isinstance(cell, datetime) else printable(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for position, heading in enumerate(headings):
-        broken = any(len(row[position]) > 24 for row in cells) or any(" " in row[position] for row in cells)
-        justify = "right" if heading in right else "left"
-        table.add_column(Text(heading), justify=justify, no_wrap=not broken, overflow="fold")
+        whole = all(len(row[position]) <= _WHOLE and " " not in row[position] for row in cells)
+        table.add_column(
+            Text(heading),
+            justify="right" if heading in right else "left",
+            no_wrap=whole,
+            overflow="fold",
+        )
     for row in cells:
         table.add_row(*map(Text, row))
     told = sys.stdout.isatty() or "COLUMNS" in os.environ

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import redis
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _WORKERS = 2
 
 #: The demonstration's vendor takes no orders but with these; they are nobody's.
-_CREDENTIALS = Credentials("demo-company-key", "demo-connect-key", "1", "demo", "demo-password", None)
+_CREDENTIALS = Credentials("demo-company-key", "demo-connect-key", "1", "demonstrator", "demo-password", None)
 
 #: Beyond the time that the orders themselves need, the demonstration waits so long for all to be decided, in seconds.
 _PATIENCE_SECONDS = 50.0
@@ -124,7 +124,7 @@ def _redis(folder: Path, tell: Callable[[str], None]) -> Iterator[str]:
         try:
             yield url
         finally:
-            for key in client.scan_iter("orderrelay:*", count=1000):
+            for key in cast("Iterator[bytes]", client.scan_iter("orderrelay:*", count=1000)):
                 client.delete(key)
 
 

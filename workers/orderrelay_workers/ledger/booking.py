@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from orderrelay_shared import ids
 from orderrelay_shared.states import JobState
@@ -71,7 +72,7 @@ def book(engine: sa.Engine, batch: Sequence[Accepted], *, actor: str) -> list[Bo
         return []
     try:
         return _book(engine, batch, actor)
-    except (sa.exc.DBAPIError, sa.exc.StatementError, ValueError, OverflowError) as error:
+    except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
         if len(batch) == 1:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy import event, exc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +57,8 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(url, pool_size=8, max_overflow=8, connect_args={"timeout": _SQLITE_BUSY_SECONDS})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -102,10 +103,10 @@ _CLOCK = sa.text("SELECT clock_timestamp()")
 
 def is_away(error: BaseException) -> bool:
     """Whether a database error is about the connection or the server, and so says nothing about the statement."""
-    if isinstance(error, sa.exc.TimeoutError):  # no connection became free in the pool
+    if isinstance(error, exc.TimeoutError):  # no connection became free in the pool
         return True
-    if not isinstance(error, sa.exc.DBAPIError):
+    if not isinstance(error, exc.DBAPIError):
         return False
     if getattr(error.orig, "sqlstate", None) == _READ_ONLY:  # a standby, as while a failover is under way
         return True
-    return error.connection_invalidated or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
+    return error.connection_invalidated or isinstance(error, (exc.OperationalError, exc.InterfaceError))

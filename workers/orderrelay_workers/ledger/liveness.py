@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import clock, is_sqlite
@@ -72,7 +73,7 @@ class LifeSign:
 
     def end(self) -> None:
         """Disappear, with nothing in progress any more."""
-        with contextlib.suppress(sa.exc.SQLAlchemyError):
+        with contextlib.suppress(exc.SQLAlchemyError):
             self.beat("stopped")
         if self._file is not None:
             with contextlib.suppress(OSError):

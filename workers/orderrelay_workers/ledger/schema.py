@@ -139,6 +139,10 @@ sa.Index("ix_job_unknown", job.c.company_id, job.c.due_at, postgresql_where=_is[
          sqlite_where=_is[JobState.UNKNOWN])  # fmt: skip
 sa.Index("ix_job_parked", job.c.company_id, job.c.since, postgresql_where=_is[JobState.PARKED],
          sqlite_where=_is[JobState.PARKED])  # fmt: skip
+# For the audit's lists and for who asks by order number; without them each such question reads all jobs.
+sa.Index("ix_job_booked_at", job.c.booked_at, job.c.id)
+sa.Index("ix_job_order_number", job.c.order_number, postgresql_where=job.c.order_number.isnot(None),
+         sqlite_where=job.c.order_number.isnot(None))  # fmt: skip
 sa.Index("uq_job_vendor_id", job.c.company_id, job.c.vendor_id, unique=True,
          postgresql_where=job.c.vendor_id.isnot(None), sqlite_where=job.c.vendor_id.isnot(None))  # fmt: skip
 
@@ -177,6 +181,10 @@ attempt = sa.Table(
     sa.Column("stored_at", UtcDateTime, comment="when the results task took it; none: not yet"),
     sa.UniqueConstraint("job_id", "token", "kind"),
 )
+_created = sa.and_(
+    attempt.c.outcome == sa.literal_column("'created'"), attempt.c.kind == sa.literal_column("'order'")
+)  # fmt: skip
+sa.Index("ix_attempt_created", attempt.c.company_id, attempt.c.id, postgresql_where=_created, sqlite_where=_created)
 sa.Index("ix_attempt_unstored", attempt.c.id, postgresql_where=attempt.c.stored_at.is_(None),
          sqlite_where=attempt.c.stored_at.is_(None))  # fmt: skip
 

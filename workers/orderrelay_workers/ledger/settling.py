@@ -96,7 +96,6 @@ def settle(
                 held.setdefault((s.company_id, decision.job.vendor_id), s.job_id)
             happenings += [(s.company_id, s.job_id, h) for h in decision.happenings]
             records.append(_attempt(s))
-            known.add((s.job_id, s.token))
         attempts.write_attempts(connection, records, now)
         write_jobs(connection, list(jobs.values()))
         write_events(connection, now, actor, happenings)

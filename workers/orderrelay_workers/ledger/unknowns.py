@@ -50,15 +50,25 @@ def has_due(engine: sa.Engine, company_id: int) -> bool:
         return bool(connection.execute(sa.select(sa.exists(due))).scalar())
 
 
-def take_due(engine: sa.Engine, company_id: int, limit: int, *, for_seconds: float) -> list[Unknown]:
-    """Take unknown jobs whose look-up is due; nobody else takes them for so many seconds."""
+def take_due(
+    engine: sa.Engine, company_id: int, limit: int, *, for_seconds: float, owner: uuid.UUID | None = None
+) -> list[Unknown]:  # fmt: skip
+    """Take unknown jobs whose look-up is due.
+
+    Args:
+        engine: The ledger.
+        company_id: The company.
+        limit: How many at most.
+        for_seconds: Nobody else takes them for so long, unless the owner is found dead first.
+        owner: Boot id of the worker that looks them up.
+    """
     claim = uuid.uuid4()
     with engine.begin() as connection:
         now = clock(connection)
         jobs = lock_jobs_where(
             connection, _is_unknown(company_id), _job.due_at <= now, order_by=[_job.due_at], limit=limit
         )
-        write_jobs(connection, [replace(job, due_at=now + timedelta(seconds=for_seconds)) for job in jobs])
+        write_jobs(connection, [replace(job, due_at=now + timedelta(seconds=for_seconds), owner=owner) for job in jobs])
         query = sa.select(_job.id, _job.external_id).where(_job.id.in_([job.id for job in jobs]))
         names = {row.id: row.external_id for row in connection.execute(query)}
     return [Unknown(job.id, company_id, names[job.id], claim, job.lookups + 1, now) for job in jobs]
@@ -87,14 +97,14 @@ def known_orders(engine: sa.Engine, company_id: int, settling_seconds: float) ->
     table = schema.attempt.c
     with reading(engine) as connection:
         settled = clock(connection) - timedelta(seconds=settling_seconds)
-        # Walked backwards by the primary key: the first match is near the end, however old the table is.
+        # Walked backwards by an index of created orders only: the first match is at its end, however old the table is.
         latest = (
             sa.select(_job.id, _job.external_id, _job.vendor_id)
             .join_from(schema.attempt, schema.job, table.job_id == _job.id)
             .where(
                 table.company_id == company_id,
-                table.kind == "order",
-                table.outcome == str(Outcome.CREATED),
+                table.kind == sa.literal_column("'order'"),
+                table.outcome == sa.literal_column(f"'{Outcome.CREATED}'"),
                 _job.vendor_id.is_not(None),
             )
             .order_by(table.id.desc())

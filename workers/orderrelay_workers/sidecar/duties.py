@@ -9,6 +9,7 @@ import structlog
 
 from orderrelay_shared import keys
 from orderrelay_workers import statuses
+from orderrelay_workers.gate import Kind
 from orderrelay_workers.ledger import claims, companies, identity, sweeping, unknowns
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def promote(worker: Runtime) -> None:
 
 def _is_open(worker: Runtime, company: str) -> bool:
     state = worker.gate.state(company)
-    return state is not None and state.paused is None
+    if state is None or state.paused is not None or state.throttled_seconds > 0:
+        return False
+    return not any(hold.kind is Kind.ORDER and (hold.seconds_left > 0 or hold.probing) for hold in state.holds)
 
 
 def sweep(worker: Runtime) -> None:
@@ -81,3 +84,4 @@ def sweep(worker: Runtime) -> None:
     for boot_id in swept.dead_workers:
         _log.warning("worker_died", worker=str(boot_id))
         worker.gate.forget_worker(list(worker.companies), boot_id)
+        worker.tokens.forget_worker(list(worker.companies), boot_id)

@@ -123,7 +123,10 @@ class Intake:
         for reader in readers:
             idle, pending = cast("int", reader["idle"]), reader["pending"]
             if pending == 0 and idle > _FORGET_READER_MS:
-                self._redis.xgroup_delconsumer(keys.INTAKE, keys.INTAKE_GROUP, cast("bytes", reader["name"]).decode())
+                name = cast("bytes", reader["name"]).decode()
+                if self._redis.xgroup_delconsumer(keys.INTAKE, keys.INTAKE_GROUP, name):
+                    # It woke up and read in between. What it had pending is read again; booking is idempotent.
+                    self._redis.xgroup_setid(keys.INTAKE, keys.INTAKE_GROUP, "0")
 
     def _book(self, entries: Sequence[Entry]) -> None:
         accepted: list[Accepted] = []

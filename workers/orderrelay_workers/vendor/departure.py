@@ -1,4 +1,4 @@
-"""The proof of whether anything of a request was sent (design.md, invariant 5), kept by aiohttp's own tracing.
+"""The proof of whether anything of a request was sent (docs/architecture.md, point 5), kept by aiohttp's own tracing.
 
 aiohttp's signal `on_request_headers_sent` fires, its name notwithstanding, in `StreamWriter.write_headers` *before* the
 first byte of the request is handed to the socket: the connection stands, a TLS handshake is done, and nothing of the

@@ -94,6 +94,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["company_id"], ["company.id"], name=op.f("fk_job_company_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
     )
+    op.create_index("ix_job_booked_at", "job", ["booked_at", "id"], unique=False)
+    op.create_index(
+        "ix_job_order_number",
+        "job",
+        ["order_number"],
+        unique=False,
+        postgresql_where=sa.text("order_number IS NOT NULL"),
+        sqlite_where=sa.text("order_number IS NOT NULL"),
+    )
     op.create_index(
         "ix_job_in_progress",
         "job",
@@ -170,6 +179,14 @@ def upgrade() -> None:
         sa.Column("stored_at", UtcDateTime(), nullable=True, comment="when the results task took it; none: not yet"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempt")),
         sa.UniqueConstraint("job_id", "token", "kind", name=op.f("uq_attempt_job_id_token_kind")),
+    )
+    op.create_index(
+        "ix_attempt_created",
+        "attempt",
+        ["company_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("outcome = 'created' AND kind = 'order'"),
+        sqlite_where=sa.text("outcome = 'created' AND kind = 'order'"),
     )
     op.create_index(
         "ix_attempt_unstored",

@@ -1,0 +1,127 @@
+"""What operators copy from the folder deploy: checked without any container engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from orderrelay_shared.settings import Setting, describe
+from orderrelay_workers.settings import WorkerSettings, load_worker_settings
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+EXAMPLE = DEPLOY / "orderrelay.env.example"
+
+#: The example's alias, and what stands for any alias in the settings' own list.
+ALIAS, ANY_ALIAS = "__ACME__", "__<ALIAS>__"
+
+
+def compose() -> Any:
+    """The parsed compose file."""
+    return YAML(typ="safe").load((DEPLOY / "compose.yaml").read_text())
+
+
+def settings_by_name() -> dict[str, Setting]:
+    """Every setting, as the example spells it."""
+    return {setting.name.replace(ANY_ALIAS, ALIAS): setting for setting in describe(WorkerSettings)}
+
+
+def example_lines() -> list[tuple[str, str, bool]]:
+    """Name, value and whether it is set, for every setting of the example."""
+    found = re.findall(r"^(#?)(ORDERRELAY_\w+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE)
+    return [(name, value, not hidden) for hidden, name, value in found]
+
+
+def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take this process's own settings away."""
+    import os
+
+    for name in [name for name in os.environ if name.upper().startswith("ORDERRELAY_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_compose_file_follows_the_specification() -> None:
+    """Compose would not refuse it for a misspelled word."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    checked = subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_dockerfile_has_no_known_mistake() -> None:
+    """The linter of Dockerfiles finds nothing, not even a hint."""
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    command = [str(hadolint), "--no-color", "--failure-threshold", "style", str(DEPLOY / "Dockerfile")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_the_image_is_built_from_nothing_but_what_it_needs() -> None:
+    """What the Dockerfile copies is let through, and nothing else: no tests, no env file."""
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    let_through = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert sorted(" ".join(copied).split()) == let_through
+
+
+def test_the_redis_of_the_compose_file_neither_forgets_nor_evicts() -> None:
+    """What producers were told is accepted is on disk, and stays."""
+    command = " ".join(compose()["services"]["redis"]["command"])
+    for words in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
+        assert words in command
+
+
+def test_a_worker_is_given_time_to_end_its_requests() -> None:
+    """Compose waits longer than a request may take from its claim to the last byte of its answer."""
+    settings = WorkerSettings.model_fields
+    longest = settings["start_fence_seconds"].default + settings["request_timeout_seconds"].default
+    grace = compose()["services"]["worker"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > longest
+
+
+def test_workers_start_after_the_tables_are_made() -> None:
+    """There is nothing that a worker would find half made."""
+    assert compose()["services"]["worker"]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_example_has_every_setting_once() -> None:
+    """Nobody has to read the code to find a setting, and none is offered that is not known."""
+    assert sorted(name for name, _, _ in example_lines()) == sorted(settings_by_name())
+
+
+def test_the_example_shows_the_true_defaults() -> None:
+    """A line that is commented out says what holds without it."""
+    known = settings_by_name()
+    wrong = {
+        name: (value, known[name].default)
+        for name, value, _ in example_lines()
+        if known[name].default and value != known[name].default
+    }
+    assert wrong == {}
+
+
+def test_the_example_works_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of it is a valid env file with one company, and all else as by default."""
+    clear_environment(monkeypatch)
+    monkeypatch.setenv("ORDERRELAY_ENV_FILE", str(EXAMPLE))
+    settings = load_worker_settings()
+    assert list(settings.companies) == ["acme"]
+    assert settings.model_dump(exclude={"companies"}) == WorkerSettings().model_dump(exclude={"companies"})
+
+
+def test_every_line_of_the_example_is_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whichever line an operator uncomments, the worker starts."""
+    clear_environment(monkeypatch)
+    everything = tmp_path / "everything.env"
+    everything.write_text("".join(f"{name}={value}\n" for name, value, _ in example_lines()))
+    monkeypatch.setenv("ORDERRELAY_ENV_FILE", str(everything))
+    settings = load_worker_settings()
+    assert settings.database_url.startswith("postgresql+psycopg://")
+    assert settings.companies["acme"].token is not None

@@ -1,0 +1,83 @@
+"""What a database says of itself and of its workers, for the doctor; it only reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from orderrelay_workers.ledger import liveness, schema
+from orderrelay_workers.ledger.engine import clock, is_sqlite, reading
+
+if TYPE_CHECKING:
+    import uuid
+    from datetime import datetime
+
+_worker = schema.worker.c
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """How a PostgreSQL server keeps what is committed."""
+
+    version: str
+    synchronous_commit: str
+    fsync: str
+    full_page_writes: str
+    is_standby: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """The workers that are alive: name and version of each; and how many are held for running but are gone."""
+
+    alive: tuple[tuple[str, str], ...]
+    gone: int
+
+
+def server(engine: sa.Engine) -> ServerFacts:
+    """The facts of a PostgreSQL server."""
+    with reading(engine) as connection:
+        row = connection.execute(
+            sa.text(
+                "SELECT current_setting('server_version'), current_setting('synchronous_commit'), "
+                "current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery()"
+            )
+        ).one()
+        return ServerFacts(*row)
+
+
+def journal_mode(engine: sa.Engine) -> str:
+    """The journal mode of a SQLite file; it should be `wal`."""
+    with reading(engine) as connection:
+        return str(connection.execute(sa.text("PRAGMA journal_mode")).scalar_one())
+
+
+def now(engine: sa.Engine) -> datetime:
+    """The clock that all workers share."""
+    with reading(engine) as connection:
+        return clock(connection)
+
+
+def ledger_id(engine: sa.Engine) -> uuid.UUID | None:
+    """The ledger's id; None if no worker has given it one yet."""
+    with reading(engine) as connection:
+        return connection.execute(sa.select(schema.ledger.c.id)).scalar_one_or_none()
+
+
+def workers(engine: sa.Engine) -> WorkerFacts:
+    """Which workers are alive."""
+    with reading(engine) as connection:
+        dead = set(liveness.find_dead(connection, engine, clock(connection)))
+        query = sa.select(_worker.boot_id, _worker.name, _worker.version).where(
+            _worker.state.in_(["running", "draining"])
+        )
+        rows = connection.execute(query.order_by(_worker.started_at)).all()
+    alive = tuple((row.name, row.version) for row in rows if row.boot_id not in dead)
+    return WorkerFacts(alive, len(rows) - len(alive))
+
+
+def is_file(engine: sa.Engine) -> bool:
+    """Whether the ledger is one host's SQLite file."""
+    return is_sqlite(engine)

@@ -1,0 +1,188 @@
+"""One order's story in words: what happened when, where it is, and what comes next. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from orderrelay_shared.states import JobState
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from orderrelay_workers.audit.queries import AttemptLine, EventLine, ResultLine, Story
+
+#: Kinds of events in words for somebody who reads one order's story.
+_EVENTS: Final = {
+    "conflict": "another order came under this ExternalId with other content; the first stays",
+    "doubled": "the vendor has this order more than once",
+    "found": "a look-up found the order at the vendor",
+    "gave_up": "the look-up kept failing for too long, and was given up",
+    "late_doubt": "an earlier request was answered late, and may have created the order",
+    "late_find": "a look-up found the order when nobody waited for it any more",
+    "late_success": "an earlier request was answered late: it created the order",
+    "vendor_id_held": "the vendor named an id that another order already has",
+}
+
+#: Of an event's detail, what is for programs only.
+_NOT_TOLD: Final = frozenset({"body_base64", "fields_base64", "content_digest", "entry", "external_id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the timeline. `what` names the step, `who` did it, `text` says how it went."""
+
+    at: datetime
+    what: str
+    text: str
+    who: str
+    alarm: bool = False
+
+
+def timeline(story: Story) -> list[Step]:
+    """Everything that happened to an order, oldest first."""
+    job = story.job
+    steps = [
+        Step(job.accepted_at, "accepted", "taken into the intake", "producer"),
+        Step(job.booked_at, "booked", "written into the ledger", "worker"),
+    ]
+    steps += [
+        Step(revision.created_at, f"revision {revision.number}", "the order was corrected", "operator")
+        for revision in story.revisions
+        if revision.number > 1
+    ]
+    steps += [_attempt(attempt) for attempt in story.attempts]
+    steps += [_result(result) for result in story.results]
+    steps += [_event(event) for event in story.events]
+    if job.state is not JobState.WAITING or job.requests:
+        steps.append(Step(job.since, str(job.state), job.reason or "", "ledger"))
+    return sorted(steps, key=lambda step: step.at)  # stable: at the same instant, in the order above
+
+
+def _attempt(attempt: AttemptLine) -> Step:
+    what = f"{'attempt' if attempt.kind == 'order' else 'look-up'} {attempt.number}"
+    if attempt.ended_at is None:
+        told = ["perhaps sent, and nobody knows how it ended"]
+    else:
+        took = max(0.0, (attempt.ended_at - attempt.began_at).total_seconds())
+        told = ["sent" if attempt.sent else "not sent", f"{took:.2f} s"]
+        told.append("no answer" if attempt.http_status is None else f"HTTP {attempt.http_status}")
+    told.append(attempt.outcome)
+    text = ", ".join(told) + (f": {attempt.reason}" if attempt.reason not in (None, "", attempt.outcome) else "")
+    return Step(attempt.began_at, what, text, attempt.worker)
+
+
+def _result(result: ResultLine) -> Step:
+    properties = result.properties
+    told = [f"Success {'true' if properties['success'] else 'false'}"]
+    told += [f"{label} {_words(properties.get(name))}" for label, name in _TOLD if properties.get(name)]
+    return Step(result.received_at, "answer", ", ".join(told), "vendor")
+
+
+_TOLD: Final = (
+    ("order number", "strings"),
+    ("id", "keys"),
+    ("reference", "string_value"),
+    ("ErrorNumber", "error_number"),
+    ("ErrorMessage:", "error_message"),
+    ("InfoMessage:", "info_message"),
+    ("Exception:", "exception"),
+)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(member) for member in cast("list[object]", value))
+    return " ".join(str(value).split())
+
+
+def _event(event: EventLine) -> Step:
+    text = _EVENTS.get(event.kind, event.kind.replace("_", " "))
+    if isinstance(event.detail, dict):
+        detail = cast("dict[str, Any]", event.detail)
+        told = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in detail.items() if name not in _NOT_TOLD]
+        text += f" ({', '.join(told)})" if told else ""
+    return Step(event.at, "ALARM" if event.alarm else "event", text, event.actor, event.alarm)
+
+
+def outlook(story: Story, *, has_lookup: bool) -> str:
+    """Where the order is and what happens next, in a few sentences.
+
+    Args:
+        story: The order's.
+        has_lookup: Whether the settings have a look-up by ExternalId.
+    """
+    told = _where(story, has_lookup=has_lookup)
+    alarms = sorted({event.kind.replace("_", " ") for event in story.events if event.alarm})
+    if alarms:
+        told += f" Somebody must look at it: alarm {', '.join(alarms)}; see above."
+    return told
+
+
+def _where(story: Story, *, has_lookup: bool) -> str:
+    job = story.job
+    because = f" ({job.reason})" if job.reason else ""
+    match job.state:
+        case JobState.SUCCEEDED:
+            if job.order_number:
+                return f"The order is in SoftOne GO as order {job.order_number}{_id(story)}. Nothing more happens."
+            return (
+                f"The order is in SoftOne GO{_id(story)}; its order number was not told. Nothing more happens."
+            )  # fmt: skip
+        case JobState.WAITING:
+            return f"The order is not in SoftOne GO{because}. {_when(story)}"
+        case JobState.IN_PROGRESS:
+            return (
+                "A worker is sending the order right now. "
+                f"At the latest at {_utc(job.lease_until)} it is known how that ended, or the order is looked up."
+            )
+        case JobState.UNKNOWN:
+            return f"It is not known whether the order is in SoftOne GO{because}. {_lookup(story, has_lookup)}"
+        case JobState.REJECTED:
+            return (
+                f"SoftOne GO refused the order{because}, and does not have it. Nothing more happens by itself: "
+                "the order must be corrected."
+            )
+        case JobState.PARKED:
+            return (
+                f"The order is parked for a person{because}. It is not sent again by itself: somebody must find out "
+                "whether SoftOne GO has it, and decide."
+            )
+        case JobState.CANCELLED:
+            return f"The order was cancelled{because}. It was not sent, and nothing more happens."
+
+
+def _id(story: Story) -> str:
+    return f" (id {story.job.vendor_id})" if story.job.vendor_id is not None else ""
+
+
+def _when(story: Story) -> str:
+    job = story.job
+    if story.paused_reason is not None:
+        return (
+            f"Company {job.company} is paused ({story.paused_reason}): it is sent once somebody runs "
+            f"orderrelay resume {job.company}."
+        )
+    if job.due_at > story.read_at:
+        return f"It is sent after {_utc(job.due_at)}."
+    return "It is due: a worker sends it as soon as the company's rate allows."
+
+
+def _lookup(story: Story, has_lookup: bool) -> str:
+    job = story.job
+    if not has_lookup:
+        return "It is not sent again blindly; as there is no look-up, it is parked for a person."
+    then = {"waiting": "is sent again", "rejected": "counts as rejected", "parked": "is parked for a person"}
+    absent = then.get(job.if_absent or "waiting", "is decided anew")
+    failing = f" The look-up fails since {_utc(job.lookup_failing_since)}." if job.lookup_failing_since else ""
+    if story.paused_reason is not None:
+        failing += f" While company {job.company} is paused ({story.paused_reason}), it is not looked up either."
+    due = f"at {_utc(job.due_at)}" if job.due_at > story.read_at else "now"
+    return (
+        f"It is not sent again blindly: it is looked up by its ExternalId, next {due}. If it is found, it has "
+        f"succeeded; if it is not there twice, it {absent}.{failing}"
+    )
+
+
+def _utc(at: datetime | None) -> str:
+    return "an unknown time" if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Is all well? Facts are asked for at the edges, and what they mean is decided in pure functions."""
