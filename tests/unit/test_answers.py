@@ -528,3 +528,16 @@ def test_no_retry_after_raises(value: str, date: str) -> None:
     """Any header gives a wait within a day, or none."""
     seconds = read_retry_after({"retry-after": value, "date": date}, NOW)
     assert seconds is None or 0.0 <= seconds <= 86400.0
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("<!DOCTYPE html><style>h1 {}</style><body><h1>Internal\nServer Error</h1></body>", "Internal Server Error"),
+        ("<p>a<!-- no -->b</p><script>alert(1)", "a b"),
+        ("1 < 2 and 3 > 2", "1 < 2 and 3 > 2"),
+    ],
+)  # fmt: skip
+def test_of_a_page_only_its_words_are_told(page: str, words: str) -> None:
+    """A reason made from an error page holds what a person reads there, and no markup."""
+    assert short_text(page) == words

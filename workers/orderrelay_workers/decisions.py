@@ -136,10 +136,13 @@ def _count(job: Job, *, spent: bool) -> Job:
 def _created(job: Job, on_time: bool, verdict: Verdict, now: datetime, holder: uuid.UUID | None) -> Decision:
     told: dict[str, object] = {"vendor_id": verdict.vendor_id, "order_number": verdict.order_number}
     if job.state is JobState.SUCCEEDED:
-        if job.vendor_id == verdict.vendor_id:  # found by a look-up first; the answer knows the number too
+        # A look-up found it first, and the answer knows the number too; or a person named it by its number alone.
+        by_number = job.vendor_id is None and job.order_number == verdict.order_number and holder is None
+        if job.vendor_id == verdict.vendor_id or by_number:
             return Decision(
                 replace(
                     job,
+                    vendor_id=verdict.vendor_id,
                     order_number=job.order_number or verdict.order_number,
                     reference=job.reference or verdict.reference,
                 )

@@ -114,6 +114,7 @@ class Runtime:
         self.policy = policy_of(settings)
         self.submitting = Busy()
         self.reconciling = Busy()
+        self.storing = threading.Lock()
         self.engine = self._open_ledger(settings)
         self.ledger_id = identity.ledger_id(self.engine)
         self.redis: redis.Redis = redis_connection.connect(settings.redis_url, client_name="orderrelay-worker")

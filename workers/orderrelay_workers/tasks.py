@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import structlog
 from celery import shared_task
+from sqlalchemy.exc import SQLAlchemyError
 
 from orderrelay_workers import processes, reconciliation, submission
 from orderrelay_workers.audit import results
+
+_log = structlog.get_logger(__name__)
 
 
 @shared_task(name="orderrelay.submit", ignore_result=True)
@@ -22,6 +26,13 @@ def reconcile(company: str) -> None:
 
 @shared_task(name="orderrelay.store_results", ignore_result=True)
 def store_results() -> None:
-    """Store the vendor's answers as typed operation results."""
+    """Store the vendor's answers as typed operation results. Returns at once if this process is at it already."""
     worker = processes.this_worker()
-    results.store_all(worker.engine)
+    if not worker.storing.acquire(blocking=False):  # else a slow database would fill all threads with this
+        return
+    try:
+        results.store_all(worker.engine)
+    except SQLAlchemyError as error:  # the promoter asks again
+        _log.warning("nothing_stored", error=type(error).__name__)
+    finally:
+        worker.storing.release()

@@ -9,15 +9,10 @@ import typer
 
 app = typer.Typer(
     name="parked",
-    help="The orders that wait for a person. Example: orderrelay parked list --company acme",
+    help="The orders that wait for a person: list, show, resolve, resend, drop. Example: orderrelay parked list",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-@app.callback()
-def _parked() -> None:
-    """Keep `list` a subcommand: with one command only, typer would make the app that command."""
 
 
 @app.command("list")
@@ -61,3 +56,20 @@ def list_(
         right=["Attempts"],
     )
     tell_next_page(len(lines) > limit, cursors)
+
+
+@app.command("show")
+def show(
+    order: Annotated[str, typer.Argument(metavar="JOB|EXTERNAL_ID", help="The order.")],
+    *,
+    company: Annotated[str, typer.Option(help="Only of this company; default: all.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show all the evidence about one order; the same as `orderrelay audit show`.
+
+    Exit code: 0 found, 1 no such order or several, 2 usage, 3 database unreachable.
+    Example: orderrelay parked show webshop-1001
+    """
+    from orderrelay_workers.commands import audit  # noqa: PLC0415  heavy; --help must be quick
+
+    audit.show(order, company=company, verbatim=False, as_json=as_json)

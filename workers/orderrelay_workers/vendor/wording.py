@@ -8,6 +8,9 @@ from typing import Final
 #: The longest text taken from an answer, in characters.
 SHORT_TEXT_CHARACTERS: Final = 300
 
+_MARKUP: Final = re.compile(
+    r"<(style|script)\b.*?(</\1>|\Z) | <!--.*?-->  | </?[a-z!][^<>]*>", re.DOTALL | re.IGNORECASE | re.VERBOSE
+)
 _QUERY = re.compile(r"\?[^\s\"'<>]*")
 _SECRET = re.compile(
     r"""(?ix) \b ((?:company|connect)?_?api_?key | \w*token | \w*password | license)
@@ -53,6 +56,7 @@ def short_text(value: str | bytes, limit: int = SHORT_TEXT_CHARACTERS) -> str:
     # Only the beginning is looked at, so that a body of megabytes costs nothing; 4 bytes hold any character.
     beginning = value[: limit * 8]
     text = beginning.decode("utf-8", "replace") if isinstance(beginning, bytes) else beginning
-    text = "".join(c if c.isprintable() else " " for c in text.removeprefix("\ufeff"))
+    text = _MARKUP.sub(" ", text.removeprefix("\ufeff"))  # of an error page only its words are of use
+    text = "".join(c if c.isprintable() else " " for c in text)
     text = _SECRET.sub(r"\1\2…", _QUERY.sub("?…", " ".join(text.split())))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,44 @@
+"""What a Celery task does beside the work itself."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import sqlalchemy as sa
+
+from orderrelay_workers import processes, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orderrelay_workers.runtime import Runtime
+    from orderrelay_workers.sidecar.sidecar import Sidecar
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Runtime]:
+    """This process as a worker, as far as the task looks; its database has no tables."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+    stand_in = cast("Runtime", SimpleNamespace(engine=engine, storing=threading.Lock()))
+    processes._running.append((stand_in, cast("Sidecar", None)))
+    yield stand_in
+    processes._running.clear()
+    engine.dispose()
+
+
+def test_a_second_hint_about_results_takes_no_thread(worker: Runtime) -> None:
+    """While one task of a process stores answers, another one leaves at once, however slow the database is."""
+    with worker.storing:
+        worker.engine = cast("sa.Engine", None)  # whatever touched it now would raise
+        tasks.store_results()
+    assert not worker.storing.locked()
+
+
+def test_results_that_cannot_be_stored_are_left_for_the_next_hint(worker: Runtime) -> None:
+    """A database error ends the task without an exception, and the next one may begin."""
+    tasks.store_results()
+    assert not worker.storing.locked()
