@@ -81,12 +81,8 @@ def test_given_back_costs_nothing(ledger: Ledger) -> None:
 
 
 def test_only_ones_own_claim_is_given_back(ledger: Ledger) -> None:
-    """A claim that lapsed, or whose job another worker has claimed since, is not ours to give back."""
+    """A claim whose job another worker has claimed since is not ours to give back."""
     [lapsed] = ledger.book_and_claim(1)
-    ledger.pass_time(LEASE_SECONDS + 1)
-    ledger.sweep()
-    assert claims.give_back(ledger.engine, [lapsed]) == 0
-    assert ledger.states() == {"unknown": 1}
     ledger.set(lapsed.job_id, state="waiting", token=None)
     [again] = ledger.claim()
     assert claims.give_back(ledger.engine, [lapsed]) == 0
@@ -234,3 +230,25 @@ def test_no_more_than_permitted(ledger: Ledger, limit: int) -> None:
     """A claim takes no more than the gate has granted."""
     ledger.book(*range(5))
     assert len(ledger.claim(limit)) == limit
+
+
+def test_a_swept_claim_with_another_doubt_is_not_given_back(ledger: Ledger) -> None:
+    """If another request of the job is in doubt too, having sent nothing under this claim decides nothing."""
+    [older] = ledger.book_and_claim(1)
+    ledger.set(older.job_id, state="waiting", token=None)
+    [claim] = ledger.claim()
+    ledger.pass_time(LEASE_SECONDS + 1)
+    ledger.sweep()
+    ledger.settle((older, cut_off()))
+    assert claims.give_back(ledger.engine, [claim]) == 0
+    assert ledger.states() == {"unknown": 1}
+
+
+def test_what_was_not_sent_is_given_back_even_after_the_sweep(ledger: Ledger) -> None:
+    """A frozen worker whose start fence held sent nothing: its swept claim waits again and costs no attempt."""
+    [claim] = ledger.book_and_claim(1)
+    ledger.pass_time(LEASE_SECONDS + 1)
+    ledger.sweep()
+    assert claims.give_back(ledger.engine, [claim]) == 1
+    row = ledger.job(claim.job_id)
+    assert (row["state"], row["attempts"], row["token"]) == ("waiting", 0, None)

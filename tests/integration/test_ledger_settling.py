@@ -152,16 +152,6 @@ def test_a_late_refusal_is_not_the_present_claims(ledger: Ledger) -> None:
     assert [a["outcome"] for a in ledger.rows(schema.attempt)] == ["rejected"]
 
 
-def test_a_fenced_request_of_a_swept_job_changes_nothing(ledger: Ledger) -> None:
-    """A claim that was fenced out after its sweep is not the worker's to give back; a look-up decides."""
-    [claim] = ledger.book_and_claim(1)
-    ledger.pass_time(LEASE_SECONDS + 1)
-    ledger.sweep()
-    before = ledger.job(claim.job_id)
-    assert claims.give_back(ledger.engine, [claim]) == 0
-    assert ledger.job(claim.job_id) == before
-
-
 def test_a_late_not_sent_of_another_claim_does_nothing(ledger: Ledger) -> None:
     """A fenced-out NOT_CREATED under an old token leaves the present claim alone."""
     [first] = ledger.book_and_claim(1)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from orderrelay_shared.states import JobState
+from orderrelay_workers import decisions
 from orderrelay_workers.ledger import schema, unknowns
 from tests.ledgers import ACTOR, LEASE_SECONDS, POLICY, Ledger, created, cut_off, job_id
 
@@ -150,3 +152,27 @@ def test_what_was_only_found_is_no_control(ledger: Ledger) -> None:
     [claim] = in_doubt(ledger, 1)
     ledger.look_up(claim.job_id, b"[77]")
     assert unknowns.known_orders(ledger.engine, ledger.company_id, 120) == []
+
+
+def test_a_failing_look_up_fails_for_all(ledger: Ledger) -> None:
+    """One failing look-up starts the time of all that wait for theirs, so all are parked in time, not one by one."""
+    claims = in_doubt(ledger, 1, 2, 3)
+    ledger.look_up(claims[0].job_id, b"<html>", control=True)
+    policy = decisions.Policy(lookup_failing_seconds=600)
+    ledger.pass_time(590)
+    assert unknowns.park_failed(ledger.engine, ledger.company_id, policy, actor="us").statuses == {}
+    ledger.pass_time(11)
+    parked = unknowns.park_failed(ledger.engine, ledger.company_id, policy, actor="us").statuses
+    assert {status.state for status in parked.values()} == {JobState.PARKED}
+    assert len(parked) == 3
+
+
+def test_a_look_up_that_works_again_works_for_all(ledger: Ledger) -> None:
+    """One good answer ends the failing time of every unknown order of the company."""
+    claims = in_doubt(ledger, 1, 2, 3)
+    ledger.look_up(claims[0].job_id, b"<html>")
+    ledger.pass_time(500)
+    ledger.look_up(claims[1].job_id, b"[4711]")
+    ledger.pass_time(500)
+    policy = decisions.Policy(lookup_failing_seconds=600)
+    assert unknowns.park_failed(ledger.engine, ledger.company_id, policy, actor="us").statuses == {}

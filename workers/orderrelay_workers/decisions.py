@@ -283,6 +283,16 @@ def _lookup_failed(job: Job, now: datetime, policy: Policy, reason: str) -> Deci
     return Decision(replace(job, lookup_failing_since=since, due_at=now + timedelta(seconds=wait)))
 
 
+def give_up(job: Job, now: datetime, policy: Policy) -> Decision:
+    """Decide about an unknown job whose look-up has failed for too long: a person must."""
+    too_long = timedelta(seconds=policy.lookup_failing_seconds)
+    out = job.lease_until is not None and now < job.lease_until
+    if job.state is not JobState.UNKNOWN or out or now - (job.lookup_failing_since or now) < too_long:
+        return Decision(job)
+    reason = f"{job.reason or 'perhaps created'}; the look-up has failed for {policy.lookup_failing_seconds:.0f} s"
+    return Decision(_park(job, now, reason), (Happening("gave_up"),))
+
+
 def without_lookup(job: Job, now: datetime) -> Decision:
     """Decide about an unknown job where there is no look-up: a person must, once no request can be out any more."""
     if job.state is not JobState.UNKNOWN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +15,8 @@ from orderrelay_workers.ledger import claims, settling
 from orderrelay_workers.ledger.engine import clock, is_away
 from orderrelay_workers.ledger.rows import write_events
 from orderrelay_workers.ledger.settling import Settled, Settlement
+from orderrelay_workers.vendor.answers import read_order_answer
+from orderrelay_workers.vendor.exchange import Exchange, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +61,7 @@ def settle_surely(worker: Runtime, batch: Sequence[Settlement], unsent: Sequence
                 # What came after answers that are in the spool already finds the database given up.
                 given_up = spool.is_begun(worker.spool_folder, worker.boot_id)
                 if given_up or time.monotonic() - leaving_since > _PATIENCE_AT_EXIT_SECONDS:
-                    _spool(worker, batch)
+                    _spool(worker, [*batch, *(_unsent(worker, claim) for claim in unsent)])
                     return None
             time.sleep(wait)
             wait = min(wait * 2, _MOST_WAIT_SECONDS)
@@ -72,6 +75,31 @@ def _spool(worker: Runtime, batch: Sequence[Settlement]) -> None:
     if batch:
         path = spool.write(worker.spool_folder, worker.boot_id, batch)
         _log.warning("settlements_spooled", file=str(path), settlements=len(batch))
+
+
+def _unsent(worker: Runtime, claim: Claim) -> Settlement:
+    """A claim that could not be given back, as what it comes to: a request of which nothing was sent."""
+    now = datetime.now(UTC)
+    exchange = Exchange(
+        sent=False,
+        status=None,
+        headers={},
+        body=None,
+        partial=b"",
+        failure=Failure.FENCED,
+        began_at=now,
+        ended_at=now,
+    )
+    return Settlement(
+        job_id=claim.job_id,
+        company_id=claim.company_id,
+        token=claim.token,
+        number=claim.number,
+        body_digest=claim.body_digest,
+        worker=worker.boot_id,
+        exchange=exchange,
+        verdict=read_order_answer(exchange),
+    )
 
 
 def settle_or_halve(worker: Runtime, batch: Sequence[Settlement]) -> Settled:

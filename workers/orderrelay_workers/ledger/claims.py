@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from orderrelay_shared.intake import BODY_VERSION
-from orderrelay_shared.states import JobState
+from orderrelay_shared.states import JobState, Outcome
+from orderrelay_workers import decisions
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import clock, reading
+from orderrelay_workers.ledger.rows import lock_jobs, write_jobs
+from orderrelay_workers.vendor.answers import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +126,21 @@ def give_back(engine: sa.Engine, claims: Sequence[Claim], *, reason: str | None 
             )
             .values(state=_AFTER_GIVING_BACK, since=now, due_at=now, token=None, owner=None, reason=reason)
         )
-        return given.rowcount
+        swept = _give_back_swept(connection, claims, now) if given.rowcount < len(claims) else 0
+        return given.rowcount + swept
+
+
+def _give_back_swept(connection: sa.Connection, claims: Sequence[Claim], now: datetime) -> int:
+    """A frozen worker's claims were swept meanwhile. Nothing was sent under them, so there is nothing to look up."""
+    tokens = {claim.job_id: claim.token for claim in claims}
+    nothing_sent = Verdict(Outcome.NOT_CREATED, "handed back unsent by a worker that was taken for dead")
+    given = [
+        decisions.settle(job, tokens[job.id], nothing_sent, now, decisions.Policy(), None).job
+        for job in lock_jobs(connection, tokens).values()
+        if job.state is JobState.UNKNOWN and job.token == tokens[job.id]
+    ]
+    write_jobs(connection, given)
+    return len(given)
 
 
 def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:

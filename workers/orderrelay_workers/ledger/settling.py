@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from orderrelay_shared.states import JobState
 from orderrelay_workers import decisions
 from orderrelay_workers.ledger import attempts, schema
 from orderrelay_workers.ledger.engine import clock
@@ -174,6 +175,24 @@ def settle_lookups(
             )
         attempts.write_attempts(connection, records, now)
         write_jobs(connection, list(jobs.values()))
+        for company_id in {s.company_id for s in batch}:
+            _tell_all_unknown(connection, company_id, [s for s in batch if s.company_id == company_id], now)
         write_events(connection, now, actor, happenings)
         statuses = read_statuses(connection, jobs)
     return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def _tell_all_unknown(connection: sa.Connection, company_id: int, batch: Sequence[LookedUp], now: datetime) -> None:
+    """A look-up that fails, or works again, does so for every unknown job of its company.
+
+    In an outage the gate lets only single probes through, so most jobs would never learn of it by themselves, and
+    would wait for ever instead of being parked in time.
+    """
+    table = schema.job.c
+    unknown = sa.and_(table.company_id == company_id, table.state == sa.literal_column(f"'{JobState.UNKNOWN}'"))
+    if any(s.verdict.kind == "found" or (s.verdict.kind == "absent" and s.control) for s in batch):
+        failing = sa.and_(unknown, table.lookup_failing_since.is_not(None))
+        connection.execute(sa.update(schema.job).where(failing).values(lookup_failing_since=None))
+    elif any(s.verdict.kind not in ("unauthorized", "throttled") for s in batch):
+        waiting = sa.and_(unknown, table.lookup_failing_since.is_(None), table.due_at <= now)
+        connection.execute(sa.update(schema.job).where(waiting).values(lookup_failing_since=now))

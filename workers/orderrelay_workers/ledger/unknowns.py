@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -14,6 +15,9 @@ from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import clock, reading
 from orderrelay_workers.ledger.rows import lock_jobs_where, read_statuses, write_events, write_jobs
 from orderrelay_workers.ledger.settling import Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _job = schema.job.c
 
@@ -76,12 +80,40 @@ def take_due(
 
 def park_all(engine: sa.Engine, company_id: int, *, actor: str, limit: int = 500) -> Settled:
     """Park unknown jobs of a company that has no look-up, once no request of theirs can be out any more."""
+    return _park(engine, company_id, lambda now: _job.due_at <= now, decisions.without_lookup, actor, limit)
+
+
+def park_failed(
+    engine: sa.Engine, company_id: int, policy: decisions.Policy, *, actor: str, limit: int = 500
+) -> Settled:  # fmt: skip
+    """Park unknown jobs of a company whose look-up has failed for too long."""
+    too_long = timedelta(seconds=policy.lookup_failing_seconds)
+    return _park(
+        engine,
+        company_id,
+        lambda now: _job.lookup_failing_since <= now - too_long,
+        lambda job, now: decisions.give_up(job, now, policy),
+        actor,
+        limit,
+    )
+
+
+def _park(
+    engine: sa.Engine,
+    company_id: int,
+    which: Callable[[datetime], sa.ColumnElement[bool]],
+    decide: Callable[[decisions.Job, datetime], decisions.Decision],
+    actor: str,
+    limit: int,
+) -> Settled:
+    with reading(engine) as connection:  # nearly always there is none, and no write lock is taken for that
+        those = sa.select(1).where(_is_unknown(company_id), which(clock(connection)))
+        if not connection.execute(sa.select(sa.exists(those))).scalar():
+            return Settled({}, [])
     with engine.begin() as connection:
         now = clock(connection)
-        jobs = lock_jobs_where(
-            connection, _is_unknown(company_id), _job.due_at <= now, order_by=[_job.due_at], limit=limit
-        )
-        decided = [decisions.without_lookup(job, now) for job in jobs]
+        jobs = lock_jobs_where(connection, _is_unknown(company_id), which(now), order_by=[_job.due_at], limit=limit)
+        decided = [decide(job, now) for job in jobs]
         write_jobs(connection, [decision.job for decision in decided])
         happenings = [(d.job.company_id, d.job.id, h) for d in decided for h in d.happenings]
         write_events(connection, now, actor, happenings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orderrelay_shared import keys
+from orderrelay_shared.states import JobState
 from orderrelay_workers import statuses
 from orderrelay_workers.gate import Kind
 from orderrelay_workers.ledger import claims, companies, identity, sweeping, unknowns
@@ -56,16 +57,24 @@ def promote(worker: Runtime) -> None:
         if _is_open(worker, alias):
             worker.hints.orders(alias)
     for alias, company in worker.companies.items():
-        if not unknowns.has_due(worker.engine, company.id):
-            continue
-        if not worker.settings.lookup_path:
-            parked = unknowns.park_all(worker.engine, company.id, actor=worker.actor)
-            statuses.publish(worker.redis, parked.statuses)
-            _log.warning("unknown_orders_parked", company=alias, jobs=len(parked.statuses), reason="no look-up")
-        elif alias not in worker.reconciling:
+        _park_undecidable(worker, alias, company.id)
+        at_it = alias in worker.reconciling or not worker.settings.lookup_path
+        if not at_it and unknowns.has_due(worker.engine, company.id):
             worker.hints.reconcile(alias)
     if worker.results_wait():
         worker.hints.results()
+
+
+def _park_undecidable(worker: Runtime, company: str, company_id: int) -> None:
+    """Park unknown orders that no look-up will decide: there is none, or it has failed for too long."""
+    if worker.settings.lookup_path:
+        parked = unknowns.park_failed(worker.engine, company_id, worker.policy, actor=worker.actor)
+    else:
+        parked = unknowns.park_all(worker.engine, company_id, actor=worker.actor)
+    statuses.publish(worker.redis, parked.statuses)
+    jobs = sum(status.state is JobState.PARKED for status in parked.statuses.values())
+    if jobs:
+        _log.warning("unknown_orders_parked", company=company, jobs=jobs, look_up=bool(worker.settings.lookup_path))
 
 
 def _is_open(worker: Runtime, company: str) -> bool:

@@ -1,0 +1,91 @@
+"""No key, token or password is found anywhere that people or backups look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import redis
+import sqlalchemy as sa
+
+from orderrelay_shared import keys
+from orderrelay_shared.states import JobState
+from orderrelay_workers.simulator import FaultPlan, Rule
+from tests.servers import wait_until
+from tests.stack import company
+
+if TYPE_CHECKING:
+    from tests.stack import Stack
+
+_SECRETS = {
+    "COMPANY_API_KEY": "zzCompanyKeySecretzz",
+    "CONNECT_API_KEY": "zzConnectKeySecretzz",
+    "LICENSE": "zzLicenseSecretzz",
+    "USER_NAME": "zzUserNameSecretzz",
+    "PASSWORD": "zzPasswordSecretzz",
+}
+
+
+def _everything_in_redis(client: redis.Redis) -> bytes:
+    """All keys and their values as the server would dump them, uncompressed, but those of the token cache."""
+    found: list[bytes] = []
+    client.config_set("rdbcompression", "no")
+    for key in client.scan_iter(count=1000):
+        found.append(key)
+        if not key.startswith(keys.token("").encode()):
+            found.append(client.dump(key) or b"")
+    return b"\n".join(found)
+
+
+def _everything_in_the_ledger(stack: Stack) -> bytes:
+    """Every value of every table, bytes as they are."""
+    metadata = sa.MetaData()
+    metadata.reflect(stack.engine)
+    found: list[bytes] = []
+    with stack.engine.connect() as connection:
+        for table in metadata.tables.values():
+            columns = ", ".join(f'"{column.name}"' for column in table.columns)
+            for row in connection.execute(sa.text(f'SELECT {columns} FROM "{table.name}"')):
+                found += [bytes(v) if isinstance(v, (bytes, memoryview)) else str(v).encode() for v in row]
+    return b"\n".join(found)
+
+
+def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack) -> None:
+    """Logs at DEBUG, Redis, the whole ledger and commands' outputs hold none, whatever went wrong."""
+    stack.environment |= company("acme", **_SECRETS) | {"ORDERRELAY_LOG_LEVEL": "DEBUG"}
+    stack.simulator.set_plan(FaultPlan(rules=(Rule(fault="login-500", times=1),)))
+    worker = stack.worker()
+    known = stack.enqueue(3, "known")
+    stack.wait_for(known, JobState.SUCCEEDED)
+    faults = ("500-after", "reset-after", "302", "truncated-after", "business-rejection", "429")
+    rules = [Rule(fault=fault, times=1, external_id_prefix=f"A-{number}") for number, fault in enumerate(faults)]
+    with redis.Redis.from_url(stack.redis_url) as client:
+        [token] = client.hmget(keys.token("acme"), "token")
+        stack.simulator.set_plan(FaultPlan(rules=(*rules, Rule(fault="lookup-reset", times=1))))
+        stack.simulator.end_sessions()
+        orders = stack.enqueue(10)
+        stack.wait_for(orders)
+        wait_until(lambda: client.exists(keys.token("acme")) == 1, what="a token is cached")
+        [newer] = client.hmget(keys.token("acme"), "token")
+        in_redis = _everything_in_redis(client)
+    assert token is not None
+    assert newer not in (None, token)
+    stack.wait_for_results(len([a for a in stack.attempts() if a["http_status"] == 200 and a["answer_complete"]]))
+    commands = [
+        stack.command("status", *known),
+        stack.command("audit", "list", "--json"),
+        stack.command("doctor"),
+        stack.command("parked", "list"),
+    ]
+    outputs = []
+    for command in commands:
+        command.wait()
+        outputs.append(command.log.encode())
+    worker.sigterm()
+    assert worker.wait(20) == 0
+    places = {"log": worker.log.encode(), "redis": in_redis, "ledger": _everything_in_the_ledger(stack)}
+    places |= {f"output {number}": output for number, output in enumerate(outputs)}
+    secrets = {**{name: value.encode() for name, value in _SECRETS.items()}, "token": token, "newer token": newer}
+    assert b"known-0" in places["log"]
+    assert b"known-0" in places["ledger"]
+    assert b"intake" in places["redis"]
+    assert [(place, name) for place, text in places.items() for name, value in secrets.items() if value in text] == []
