@@ -11,11 +11,12 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ARGS :=
 
-.PHONY: help demo test check lock clean
+.PHONY: help demo test chaos check lock clean
 
 help: ## Show this text.
 	@echo "make demo  [ARGS='--kill']         run the main job here, against a vendor that goes wrong; needs nothing running"
 	@echo "make test  [ARGS='tests/unit']     run the tests, all of them if none are named; needs nothing running"
+	@echo "make chaos [ARGS='--seed 1']       kill, freeze, wipe and cut off everything at random for a minute, and judge"
 	@echo "make check                         lint, format, types (mypy and pyright, strict), import contracts"
 	@echo "make lock                          bring uv.lock up to date with pyproject.toml"
 	@echo "make clean                         remove .venv and everything else that was made here"
@@ -25,6 +26,9 @@ demo: $(VENV)/.demo-installed ## Run the main job on this machine.
 
 test: $(VENV)/.dev-installed ## Run the tests.
 	@$(PYTHON) -m pytest $(ARGS)
+
+chaos: $(VENV)/.dev-installed ## Run the product under chaos; `ARGS=--help` tells what can be chosen.
+	@$(PYTHON) -m tests.chaos.run $(ARGS)
 
 check: $(VENV)/.dev-installed ## Everything that can be checked without running.
 	$(VENV)/bin/ruff check .
