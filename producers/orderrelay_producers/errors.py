@@ -89,7 +89,7 @@ class QueueUnavailable(Exception):
         taken = "may have been taken" if self.maybe_taken else "was not taken"
         joint = " The" if self.reason.endswith("?") else "; the"
         return (
-            f"{self.reason}{joint} order {taken}. Enqueueing this same object again is safe: "
+            f"{self.reason}{joint} order {taken}. Enqueueing the order of this error (`.order`) again is safe: "
             f"its ExternalId {self.order.external_id!r} keeps it one order."
         )
 

@@ -1,4 +1,4 @@
-"""How fast two workers drain booked orders, and what that costs: `python tests/bench/drain.py --help`.
+"""How fast two workers drain booked orders, and what that costs: `python -m tests.bench.drain --help`.
 
 Orders are booked while the company is paused; then it is resumed, and the clock runs until the last one is settled.
 The simulator, Redis, the database and the workers share the machine, so only ratios within one run mean much.
@@ -28,6 +28,7 @@ from orderrelay_workers.demo.verdict import count_states
 from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import companies, migrate, schema
 from orderrelay_workers.ledger.engine import open_engine
+from tests.servers import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,10 +43,23 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, nargs="+", default=[0, 200])
     parser.add_argument("--in-flight", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--database-url", help="PostgreSQL to use instead of SQLite; must be empty")
+    parser.add_argument("--postgres", action="store_true", help="use PostgreSQL, with every commit synced")
     arguments = parser.parse_args()
     for latency in arguments.latency_ms:
         print(json.dumps(measure(arguments, latency)), flush=True)
+
+
+@contextlib.contextmanager
+def _database(folder: Path, *, postgres: bool) -> Iterator[str]:
+    if not postgres:
+        yield f"sqlite:///{folder / 'ledger.db'}"
+        return
+    server = PostgresServer(options={"fsync": "on", "full_page_writes": "on"})
+    try:
+        server.start()
+        yield server.url(server.create_database())
+    finally:
+        server.remove()
 
 
 def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]:
@@ -57,12 +71,11 @@ def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]
         simulator = stack.enter_context(
             _process(folder / "simulator.log", {}, "simulator", "--port", str(port), "--latency-ms", str(latency_ms))
         )
-        database = arguments.database_url or f"sqlite:///{folder / 'ledger.db'}"
+        database = stack.enter_context(_database(folder, postgres=arguments.postgres))
         environment = _environment(folder, server.url, f"http://127.0.0.1:{port}", database, arguments.in_flight)
         engine = open_engine(environment["ORDERRELAY_DATABASE_URL"])
         stack.callback(engine.dispose)
         migrate.migrate(engine)
-        _clear(engine)
         workers = [
             stack.enter_context(_process(folder / f"worker-{n}.log", environment, "worker"))
             for n in range(arguments.workers)
@@ -77,7 +90,6 @@ def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]
         enqueued = time.perf_counter() - enqueued
         assert report.all_taken, str(report)
         _wait(lambda: count_states(engine)["waiting"] == arguments.orders)
-        booked = time.perf_counter()
         cpu = _cpu(workers)
         began = time.perf_counter()
         companies.resume(engine, "default", actor="bench")
@@ -88,7 +100,6 @@ def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]
         stored = schema.attempt.c.stored_at.is_(None)
         with engine.connect() as connection:
             unstored = connection.execute(sa.select(sa.func.count()).where(stored)).scalar_one()
-        del booked
         return {
             "database": engine.dialect.name,
             "latency_ms": latency_ms,
@@ -139,12 +150,6 @@ def _environment(folder: Path, redis_url: str, base_url: str, database: str, in_
         f"{company}BURST": "10000",
         f"{company}MAX_IN_FLIGHT": str(in_flight * 10 // 9 + 1),  # a tenth is kept for look-ups
     }
-
-
-def _clear(engine: sa.Engine) -> None:
-    with engine.begin() as connection:
-        for table in reversed(schema.metadata.sorted_tables):
-            connection.execute(sa.delete(table))
 
 
 @contextlib.contextmanager

@@ -198,7 +198,7 @@ def test_a_refused_connection_is_told_with_the_order() -> None:
     mine = order()
     with (
         OrderProducer(f"redis://127.0.0.1:{free_port()}") as producer,
-        pytest.raises(QueueUnavailable, match=r"was not taken\. Enqueueing this same object again is safe") as caught,
+        pytest.raises(QueueUnavailable, match=r"was not taken\. Enqueueing the order of this error") as caught,
     ):
         producer.enqueue(mine, timeout=1.0)
     assert caught.value.order is mine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
@@ -120,3 +121,5 @@ def _take_over(handler: logging.Handler, level: str) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
+    # Celery warns of its next major version at each lost connection; the settings say already what is wanted.
+    warnings.filterwarnings("ignore", message="(?s).*worker_cancel_long_running_tasks_on_connection_loss.*")

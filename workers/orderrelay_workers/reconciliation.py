@@ -195,5 +195,5 @@ class _Flow:
                 state=None if status is None else str(status.state),
             )
         for job_id, happening in settled.happenings:
-            tell = _log.error if happening.alarm else _log.info
-            tell(happening.kind, job=str(job_id), **happening.detail)
+            if happening.alarm:  # anything else is told above
+                _log.error(happening.kind, job=str(job_id), **happening.detail)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,9 @@ _WORTH_WAITING_SECONDS = 1.0
 #: After Redis or the database failed, try again after so long, in seconds.
 _TROUBLE_SECONDS = 2.0
 
+#: What was submitted is told at most so often, in seconds.
+_TELL_SECONDS = 1.0
+
 #: How long all orders of a company pause after a 429 without Retry-After, in seconds.
 _THROTTLE_SECONDS = 1.0
 
@@ -83,9 +87,11 @@ def submit(worker: Runtime, company: str, *, for_seconds: float = FLOW_SECONDS) 
     if company not in worker.companies or not worker.submitting.begin(company):
         return
     with structlog.contextvars.bound_contextvars(company=company):
+        flow = _Flow(worker, company, for_seconds)
         try:
-            more = _Flow(worker, company, for_seconds).run()
+            more = flow.run()
         finally:
+            flow.tell_progress()
             asked = worker.submitting.end(company)
     if (more or asked) and not worker.draining.is_set():
         worker.hints.orders(company)
@@ -100,6 +106,8 @@ class _Flow:
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._out = 0
         self._full = False
+        self._outcomes: Counter[str] = Counter()
+        self._told_at = time.monotonic()
 
     def run(self) -> bool:
         """Work until nothing is due, the gate says "not now" for long, or the time is over.
@@ -118,10 +126,19 @@ class _Flow:
                 next_look = time.monotonic() + (_LOOK_AGAIN_SECONDS if wait is None else wait)
             if over and not self._out:
                 return True
+            if time.monotonic() - self._told_at > _TELL_SECONDS:
+                self.tell_progress()
             ended = self._gather(next_look)
             self._settle(ended)
             if ended and self._full:  # their places have just become free
                 next_look = 0.0
+
+    def tell_progress(self) -> None:
+        """Log how many requests ended how since this was last told; nothing if none did."""
+        if self._outcomes:
+            _log.info("orders_submitted", **dict(self._outcomes))
+        self._outcomes.clear()
+        self._told_at = time.monotonic()
 
     def _start_more_if_possible(self) -> float | None:
         """Start more, unless Redis or the database is away: what is out has to be settled all the same."""
@@ -238,6 +255,7 @@ class _Flow:
         if settled is not None:
             statuses.publish(worker.redis, settled.statuses)
             self._tell(answered, settled)
+        self._outcomes.update(str(verdict.outcome) for _, verdict in answered)
 
     def _settlement(self, ended: Ended, verdict: Verdict) -> Settlement:
         assert ended.exchange is not None  # noqa: S101  the caller chose those

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +61,7 @@ class _Progress:
 
     def show(self, line: str) -> None:
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[K{line[:110]}")
+            sys.stderr.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
         elif self._told % 8 == 0:  # every two seconds
             sys.stderr.write(f"{line}\n")
@@ -72,6 +74,7 @@ class _Progress:
 
 def _summary(done: Run, folder: Path) -> list[str]:
     verdict, states = done.verdict, done.verdict.states
+    command = "orderrelay" if shutil.which("orderrelay") else min(sys.argv[0], os.path.relpath(sys.argv[0]), key=len)
     lines = [
         "",
         f"{done.orders} orders in {done.seconds:.1f} s",
@@ -98,10 +101,11 @@ def _summary(done: Run, folder: Path) -> list[str]:
         "",
         "Where to look next:",
         f"  export ORDERRELAY_DATABASE_URL=sqlite:///{folder / 'ledger.db'}",
-        "  orderrelay audit stats",
-        "  orderrelay audit show demo-00000      everything that happened to one order",
-        "  orderrelay parked list",
+        f"  {command} audit stats",
+        f"  {command} audit show demo-00000      everything that happened to one order",
+        f"  {command} parked list",
         f"  {folder}/worker-1.log",
+        f"Nothing else is left behind; when you have seen enough: rm -r {folder}",
     ]
     return lines
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from orderrelay_workers.simulator import Credentials, FaultPlan, Simulator
+
+#: The day from which ids count up with the clock: 2026-11-01, in epoch seconds.
+_BEGINNING = 1_793_491_200
 
 
 def simulator(
@@ -23,7 +27,7 @@ def simulator(
     lookup_lag_seconds: Annotated[
         float | None, typer.Option(help="Look-ups find an order only so long after it was created.", min=0)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same faults.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same faults and ids.")] = None,
     company_key: Annotated[str | None, typer.Option(help="The only companyApiKey accepted; default any.")] = None,
     connect_key: Annotated[str | None, typer.Option(help="The only connectApiKey accepted; default any.")] = None,
     license_: Annotated[str | None, typer.Option("--license", help="The only License accepted; default any.")] = None,
@@ -55,7 +59,9 @@ def simulator(
     except PlanInvalid as error:
         _stop(str(error))
     credentials = Credentials(company_key, connect_key, license_, user, password, token)
-    _run(wanted, host, port, credentials, Simulator, as_json=as_json)
+    # A vendor gives no id twice, not even after a restart, which loses these books. A seed asks for the same again.
+    used_up = int((time.time() - _BEGINNING) * 1000) if seed is None else 0
+    _run(wanted, host, port, credentials, Simulator, used_up=used_up, as_json=as_json)
 
 
 def _stop(text: str) -> NoReturn:
@@ -127,7 +133,14 @@ def _latency_of(text: str) -> float | list[float]:
 
 
 def _run(
-    plan: FaultPlan, host: str, port: int, credentials: Credentials, make: type[Simulator], *, as_json: bool
+    plan: FaultPlan,
+    host: str,
+    port: int,
+    credentials: Credentials,
+    make: type[Simulator],
+    *,
+    used_up: int,
+    as_json: bool,
 ) -> None:
     """Serve until a signal comes."""
     import asyncio  # noqa: PLC0415  only a run needs these
@@ -143,7 +156,7 @@ def _run(
             # Windows has no signal handlers on the loop; there Ctrl-C ends the run by KeyboardInterrupt.
             with contextlib.suppress(NotImplementedError):
                 asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        async with make(plan, host=host, port=port, credentials=credentials) as running:
+        async with make(plan, host=host, port=port, credentials=credentials, used_up=used_up) as running:
             if as_json:
                 typer.echo(msgspec.json.encode({"url": running.url, "books": f"{running.url}/"}).decode())
             else:

@@ -24,7 +24,11 @@ def worker(
     from orderrelay_workers.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings)
-    arguments = ["worker", "--pool=threads", "--loglevel", settings.log_level, *WORKER_FLAGS]
+    known = [queue.name for queue in app.conf.task_queues]
+    if unknown := [name for name in queues.split(",") if name and name not in known]:
+        typer.echo(f"no queue {unknown[0]!r}; those of the configured companies: {', '.join(known)}", err=True)
+        raise typer.Exit(2)
+    arguments = ["--quiet", "worker", "--pool=threads", "--loglevel", settings.log_level, *WORKER_FLAGS]
     if threads:
         arguments += ["--concurrency", str(threads)]
     if queues:

@@ -192,8 +192,8 @@ def _enqueue(redis_url: str, orders: int, seed: int) -> tuple[list[str], dict[st
             if line.error is None and line.job is not None:
                 accepted.append(line.job.external_id)
             elif isinstance(line.error, OrderInvalid):
-                problem = line.error.problems[0]
-                refused[f"{problem.path}: {problem.message}" if problem.path else problem.message] += 1
+                problems = [f"{p.path}: {p.message}" if p.path else p.message for p in line.error.problems]
+                refused["; ".join(problems)] += 1
             else:
                 refused[str(line.error)] += 1
     return accepted, dict(refused)
@@ -219,7 +219,7 @@ def _progress(states: dict[str, int], accepted: int, seconds: float) -> str:
         "rejected": states["rejected"],
         "waiting": states["waiting"] + max(0, accepted - sum(states.values())),
         "in flight": states["in_progress"],
-        "to look up": states["unknown"],
+        "unknown": states["unknown"],
         "parked": states["parked"],
     }
-    return f"{seconds:5.1f} s   " + "   ".join(f"{count} {name}" for name, count in told.items())
+    return f"{seconds:5.1f} s  " + "  ".join(f"{count} {name}" for name, count in told.items())

@@ -64,12 +64,16 @@ class SeenRequest:
 
 
 class Books:
-    """What the vendor knows, and what came in."""
+    """What the vendor knows, and what came in.
 
-    def __init__(self) -> None:
+    Args:
+        used_up: So many ids and numbers were given away in an earlier life.
+    """
+
+    def __init__(self, used_up: int = 0) -> None:
         self._lock = threading.Lock()
         # Ids and numbers go on after a reset, as a vendor gives none twice.
-        self._next_offset = 0
+        self._next_offset = used_up
         self._clear()
 
     def _clear(self) -> None:

@@ -31,6 +31,7 @@ class Simulator:
         login_failure_seconds: How late a failing login is answered.
         token_first_use_seconds: A new token dies unless it is used within this time.
         token_slide_seconds: Each use keeps a token alive for this time.
+        used_up: So many ids and numbers were given away in an earlier life.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Simulator:
         login_failure_seconds: float = 2.0,
         token_first_use_seconds: float = 120.0,
         token_slide_seconds: float = 600.0,
+        used_up: int = 0,
     ) -> None:
-        self.books = Books()
+        self.books = Books(used_up)
         self._plan = plan or FaultPlan()
         self._host = host
         self._port = port
