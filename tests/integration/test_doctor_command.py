@@ -254,11 +254,13 @@ def test_no_look_up_is_a_warning(well: Place) -> None:
     assert the(orderrelay_findings(), "acme", "no look-up is set").level is Level.WARNING
 
 
-def test_no_database_file_is_a_problem(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking makes no ledger: the file is missed, and `orderrelay init` named."""
+def test_no_database_file_is_fine_and_none_is_made(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking makes no SQLite ledger; the first worker does."""
     monkeypatch.setenv("ORDERRELAY_REDIS_URL", redis_url)
     monkeypatch.setenv("ORDERRELAY_DATABASE_URL", f"sqlite:///{tmp_path}/none.db")
-    assert the(findings(1), "database", "there is no file").to_do == "run: orderrelay init"
+    assert the(findings(1), "database", "is made when the first worker starts").level is Level.OK
     assert list(tmp_path.iterdir()) == []
 
 
@@ -368,5 +370,27 @@ def test_a_company_that_only_the_ledger_has_is_a_warning(well: Place) -> None:
 
 def test_no_company_is_a_problem() -> None:
     """Without companies no worker starts."""
-    (finding,) = of_companies.judge_binding(WorkerSettings(), {}, None)
+    (finding,) = of_companies.judge_companies(WorkerSettings())
     assert finding.level is Level.PROBLEM
+    assert "ORDERRELAY_COMPANIES__<ALIAS>__COMPANY_API_KEY" in finding.text
+
+
+def test_the_examples_values_are_a_problem() -> None:
+    """A settings file that was copied and not filled in is told value by value, before any vendor is asked."""
+    change_me = SecretStr("change-me")
+    company = CompanySettings(company_api_key=SecretStr("k"), connect_api_key=change_me, token=change_me)
+    found = of_companies.judge_companies(WorkerSettings(companies={"acme": company}))
+    assert [finding.text.split()[0] for finding in found] == [
+        "ORDERRELAY_COMPANIES__ACME__CONNECT_API_KEY",
+        "ORDERRELAY_COMPANIES__ACME__TOKEN",
+    ]
+
+
+def test_what_waits_for_a_person_is_a_warning(well: Place) -> None:
+    """A parked order is told, with the command that lists them."""
+    well.ledger.book("parked-1")
+    well.ledger.settle(well.ledger.claim("acme", lease_seconds=0.0), b'{"Success":true,"Keys":null}')
+    for _ in range(2):
+        well.ledger.look_up(b"[]")
+    finding = the(orderrelay_findings(), "ledger", "1 orders are parked")
+    assert (finding.level, "orderrelay parked list" in finding.to_do) == (Level.WARNING, True)

@@ -108,11 +108,17 @@ def test_pausing_again_for_the_same_reason_is_good(ledger: Ledger) -> None:
     assert (result.exit_code, told["paused"], told["changed"]) == (0, True, False)
 
 
-@pytest.mark.parametrize("reason", [" ", companies.CREDENTIALS, companies.COMPANY_KEY_CHANGED])
+@pytest.mark.parametrize("reason", [companies.CREDENTIALS, companies.COMPANY_KEY_CHANGED])
 def test_reasons_that_workers_would_act_on_are_refused(ledger: Ledger, reason: str) -> None:
     """A person's pause must not look like one that workers end by themselves."""
     assert orderrelay("pause", "acme", "--reason", reason).exit_code == 2
     assert acme(ledger).paused_reason is None
+
+
+def test_without_a_reason_it_says_who(ledger: Ledger) -> None:
+    """In a hurry no words are needed; who paused it is always known."""
+    assert orderrelay("pause", "acme").exit_code == 0
+    assert acme(ledger).paused_reason == f"paused by {acme(ledger).paused_by}"
 
 
 @pytest.mark.parametrize("words", [("pause", "amce", "--reason", "x"), ("resume", "amce")])
@@ -153,6 +159,17 @@ def test_a_changed_key_is_not_resumed_without_a_word(ledger: Ledger, monkeypatch
     assert result.exit_code == 1
     assert "orderrelay resume acme --same-company" in result.stderr
     assert acme(ledger).paused_reason == companies.COMPANY_KEY_CHANGED
+
+
+def test_the_old_key_set_again_resumes_without_an_override(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a worker was started with a wrong key by mistake, the right key and a plain resume are enough."""
+    key = companies.by_alias(ledger.engine)["acme"].key_digest
+    companies.pause(ledger.engine, "acme", companies.COMPANY_KEY_CHANGED, actor="worker")
+    set_key(monkeypatch, "key-of-acme")
+    result = orderrelay("resume", "acme")
+    assert (result.exit_code, acme(ledger).paused_reason) == (0, None)
+    assert "restart" not in result.stdout
+    assert acme(ledger).key_digest == key
 
 
 def test_same_company_binds_the_new_key(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from orderrelay_shared.states import JobState
 from orderrelay_workers.ledger import liveness, schema
 from orderrelay_workers.ledger.engine import clock, is_sqlite, reading
 
@@ -81,3 +82,24 @@ def workers(engine: sa.Engine) -> WorkerFacts:
 def is_file(engine: sa.Engine) -> bool:
     """Whether the ledger is one host's SQLite file."""
     return is_sqlite(engine)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFacts:
+    """What in the ledger waits for a person: counts."""
+
+    parked: int
+    alarms: int
+    set_aside: int
+
+
+def content(engine: sa.Engine) -> ContentFacts:
+    """Count what waits for a person; partial indexes serve all of it."""
+    job, event = schema.job.c, schema.event.c
+    parked = sa.select(sa.func.count()).select_from(schema.job)
+    parked = parked.where(job.state == sa.literal_column(f"'{JobState.PARKED}'"))
+    alarms = sa.select(event.kind, sa.func.count()).where(event.alarm).group_by(event.kind)
+    with reading(engine) as connection:
+        counts = {row[0]: int(row[1]) for row in connection.execute(alarms)}
+        set_aside = counts.pop("set_aside", 0)
+        return ContentFacts(connection.execute(parked).scalar_one(), sum(counts.values()), set_aside)

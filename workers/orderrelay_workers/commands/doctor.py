@@ -31,15 +31,20 @@ def doctor(
     """
     from orderrelay_shared.settings import SettingsInvalid  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.diagnosis.findings import Level, ok, problem  # noqa: PLC0415
+    from orderrelay_workers.diagnosis.of_companies import judge_companies  # noqa: PLC0415
     from orderrelay_workers.masking import Mask  # noqa: PLC0415
     from orderrelay_workers.settings import load_worker_settings, secret_values  # noqa: PLC0415
 
     try:
         settings = load_worker_settings()
     except SettingsInvalid as error:
-        _show([problem("settings", line, "set it as allowed") for line in error.lines], as_json=as_json)
+        _show(
+            [problem("settings", line, "correct it, or remove it if its name is wrong") for line in error.lines],
+            as_json=as_json,
+        )
         raise typer.Exit(2) from None
-    found = [ok("settings", f"valid; companies: {', '.join(settings.companies) or 'none'}"), *_examine(settings)]
+    found = judge_companies(settings) or [ok("settings", f"valid; companies: {', '.join(settings.companies)}")]
+    found += _examine(settings)
     mask = Mask(secret_values(settings))
     found = [dataclasses.replace(f, text=mask.text(f.text), to_do=mask.text(f.to_do)) for f in found]
     _show(found, as_json=as_json)
@@ -74,13 +79,13 @@ def _open(settings: WorkerSettings) -> tuple[sa.Engine | None, list[Finding]]:
     from sqlalchemy import exc  # noqa: PLC0415  heavy; --help must be quick
 
     from orderrelay_workers.commands.opening import database_name, error_line, sqlite_file  # noqa: PLC0415
-    from orderrelay_workers.diagnosis.findings import problem  # noqa: PLC0415
+    from orderrelay_workers.diagnosis.findings import ok, problem  # noqa: PLC0415
     from orderrelay_workers.diagnosis.of_database import look_at_database  # noqa: PLC0415
     from orderrelay_workers.ledger.engine import open_engine  # noqa: PLC0415
 
     name, file = database_name(settings).removeprefix("the database "), sqlite_file(settings)
     if file is not None and not file.exists():
-        return None, [problem("database", f"there is no file {file} yet", "run: orderrelay init")]
+        return None, [ok("database", f"the SQLite file {file} is made when the first worker starts")]
     engine = open_engine(settings.database_url, application_name="orderrelay-doctor")
     try:
         return engine, look_at_database(engine, name, file)
@@ -107,6 +112,7 @@ def _look_within(settings: WorkerSettings, client: redis.Redis | None, engine: s
             marked = client.get(keys.LEDGER_ID)
             found.append(of_database.judge_ledger_id(ledger_id, marked if isinstance(marked, bytes) else None))
         found.append(of_database.judge_workers(facts.workers(engine)))
+        found += of_database.judge_content(facts.content(engine))
         known = companies.by_alias(engine)
         found += of_companies.judge_binding(settings, known, ledger_id)
     if client is not None:
@@ -134,4 +140,6 @@ def _show(found: Sequence[Finding], *, as_json: bool) -> None:
         for f in found
     ]
     show_table(["", "What", "Finding"], rows)
-    typer.echo(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['problem']} problems")
+    warnings = "1 warning" if counts["warning"] == 1 else f"{counts['warning']} warnings"
+    problems = "1 problem" if counts["problem"] == 1 else f"{counts['problem']} problems"
+    typer.echo(f"\n{counts['ok']} ok, {warnings}, {problems}")

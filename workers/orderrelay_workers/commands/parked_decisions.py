@@ -162,9 +162,10 @@ def _chosen(engine: sa.Engine, choice: _Choice) -> tuple[list[JobLine], list[str
     company_id = only.id if only else None
     if not choice.orders:
         wanted = queries.JobFilter(company_id, JobState.REJECTED if choice.rejected else JobState.PARKED)
-        lines = queries.list_jobs(engine, wanted, _MANY)
-        return [line for line in lines if choice.reason.casefold() in (line.reason or "").casefold()], []
-    lines, missing = [], []
+        chosen = queries.list_jobs(engine, wanted, _MANY)
+        return [line for line in chosen if choice.reason.casefold() in (line.reason or "").casefold()], []
+    lines: list[JobLine] = []
+    missing: list[str] = []
     for name in choice.orders:
         found = queries.find_jobs(engine, name, [only.alias] if only else list(known), company_id)
         if len(found) == 1:

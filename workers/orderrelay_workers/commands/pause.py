@@ -20,7 +20,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object
 def pause(
     company: _Company,
     *,
-    reason: Annotated[str, typer.Option(help="Why, for those who see it paused.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who see it paused; default: who paused it.")] = "",
     as_json: _Json = False,
 ) -> None:
     """Stop sending a company's orders. They are still accepted and booked, and wait; what is out comes to its end.
@@ -33,9 +33,7 @@ def pause(
     from orderrelay_workers.ledger.rows import text  # noqa: PLC0415
     from orderrelay_workers.settings import load_worker_settings  # noqa: PLC0415
 
-    why = " ".join((text(reason) or "").split())
-    if not why:
-        end("--reason is empty; say why, for those who see the company paused", USAGE)
+    why = " ".join((text(reason) or "").split()) or f"paused by {actor()}"
     if why in (companies.CREDENTIALS, companies.COMPANY_KEY_CHANGED):
         # Workers set these themselves, and end them by themselves.
         end(f"--reason {why!r} is what workers say of themselves; use other words", USAGE)
@@ -77,8 +75,9 @@ def resume(
     settings = load_worker_settings()
     with opened_ledger(settings) as engine:
         known = known_company(companies.by_alias(engine), company)
-        digest = _digest_of_new_key(settings, engine, known) if same_company else None
-        if known.paused_reason == companies.COMPANY_KEY_CHANGED and not same_company:
+        is_bound = _is_bound_to_key_set_here(settings, engine, known)
+        digest = _digest_of_new_key(settings, engine, known) if same_company and not is_bound else None
+        if known.paused_reason == companies.COMPANY_KEY_CHANGED and not (same_company or is_bound):
             end(
                 f"{known.alias} is paused because its COMPANY_API_KEY is not the one it is bound to: its orders would "
                 f"go to other books. If the new key is the same company's, run: orderrelay resume {known.alias} "
@@ -101,6 +100,16 @@ def resume(
         typer.echo(f"{now.alias} is resumed; it was paused by {known.paused_by}: {known.paused_reason}{bound}")
     else:
         typer.echo(f"{now.alias} was not paused")
+
+
+def _is_bound_to_key_set_here(settings: WorkerSettings, engine: sa.Engine, company: Company) -> bool:
+    """Whether the company key of this environment is the one that the company is bound to."""
+    from orderrelay_workers.ledger import companies, identity  # noqa: PLC0415  heavy; --help must be quick
+
+    if company.alias not in settings.companies:
+        return False
+    key = settings.companies[company.alias].company_api_key.get_secret_value()
+    return company.key_digest == companies.key_digest(identity.ledger_id(engine), key)
 
 
 def _digest_of_new_key(settings: WorkerSettings, engine: sa.Engine, company: Company) -> bytes:

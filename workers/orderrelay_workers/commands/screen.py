@@ -61,6 +61,9 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        _show_plain(headings, rows, right)
+        return
     cells = [[utc(cell) if isinstance(cell, datetime) else printable(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for position, heading in enumerate(headings):
@@ -75,6 +78,19 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         table.add_row(*map(Text, row))
     told = sys.stdout.isatty() or "COLUMNS" in os.environ
     Console(width=None if told else _PAGE_WIDTH, highlight=False, markup=False, emoji=False).print(table)
+
+
+def _show_plain(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str]) -> None:
+    """For pipes and files: a row a line, never broken, so that it can be searched and copied."""
+    lines = [list(headings)]
+    lines += [[utc(cell) if isinstance(cell, datetime) else printable(cell) for cell in row] for row in rows]
+    widths = [max(len(line[position]) for line in lines) for position in range(len(headings))]
+    for line in lines:
+        cells = [
+            f"{cell:>{width}}" if heading in right else f"{cell:<{width}}"
+            for cell, width, heading in zip(line, widths, headings, strict=True)
+        ]
+        typer.echo("  ".join(cells).rstrip())
 
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:

@@ -7,12 +7,15 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
 from redis.exceptions import LockError, RedisError
 
 from orderrelay_shared import keys
+from orderrelay_shared.settings import SettingsInvalid
 from orderrelay_workers.diagnosis.findings import Finding, ok, problem, warning
 from orderrelay_workers.gate import Gate, Kind, Report
 from orderrelay_workers.ledger import companies
+from orderrelay_workers.settings import require_companies
 from orderrelay_workers.vendor.answers import LoginVerdict, read_login_answer
 from orderrelay_workers.vendor.client import VendorClient
 
@@ -34,9 +37,7 @@ def judge_binding(
 ) -> list[Finding]:  # fmt: skip
     """Whether the companies of the settings are the ones that the ledger knows, and which are paused."""
     found: list[Finding] = []
-    if not settings.companies:
-        text = "no company is set, so a worker would not start"
-        found.append(problem("companies", text, "set ORDERRELAY_COMPANIES__<ALIAS>__COMPANY_API_KEY and the others"))
+    bound: set[str] = set()
     for alias, company in settings.companies.items():
         there = known.get(alias)
         if there is None or there.key_digest is None or ledger_id is None:
@@ -44,6 +45,7 @@ def judge_binding(
             continue
         ours = companies.key_digest(ledger_id, company.company_api_key.get_secret_value())
         if there.key_digest == ours:
+            bound.add(alias)
             found.append(ok(alias, "bound to the company key that is set here"))
         else:
             to_do = f"set the old key, or if it is the same company's: orderrelay resume {alias} --same-company"
@@ -51,16 +53,35 @@ def judge_binding(
     for alias in sorted(known.keys() - settings.companies.keys()):
         text = "is in the ledger, but not set here"
         found.append(warning(alias, text, "its orders wait unless other workers serve it; set it, or mind the alias"))
-    return found + [_pause(company) for company in known.values() if company.paused_reason is not None]
+    paused = [company for company in known.values() if company.paused_reason is not None]
+    return found + [_pause(company, is_bound=company.alias in bound) for company in paused]
 
 
-def _pause(company: Company) -> Finding:
+def judge_companies(settings: WorkerSettings) -> list[Finding]:
+    """Whether there is a company at all, and its values are more than those of the example."""
+    try:
+        require_companies(settings)
+    except SettingsInvalid as error:
+        return [problem("settings", error.lines[0], "set them; deploy/orderrelay.env.example shows how")]
+    return [
+        problem("settings", f"{_name(alias, name)} is still the example's value", "set the vendor's value")
+        for alias, company in settings.companies.items()
+        for name, value in company
+        if (value.get_secret_value() if isinstance(value, SecretStr) else value) == "change-me"
+    ]
+
+
+def _name(alias: str, name: str) -> str:
+    return f"ORDERRELAY_COMPANIES__{alias.upper()}__{name.upper()}"
+
+
+def _pause(company: Company, *, is_bound: bool) -> Finding:
     since = f"{company.paused_at:%Y-%m-%dT%H:%M:%SZ}" if company.paused_at else "an unknown time"
     text = f"paused since {since} by {company.paused_by}: {company.paused_reason}"
     if company.paused_reason == companies.CREDENTIALS:
         to_do = f"set its credentials anew and restart its workers, or: orderrelay resume {company.alias}"
         return problem(company.alias, text, to_do)
-    if company.paused_reason == companies.COMPANY_KEY_CHANGED:
+    if company.paused_reason == companies.COMPANY_KEY_CHANGED and not is_bound:
         to_do = f"set the old key, or if it is the same company's: orderrelay resume {company.alias} --same-company"
         return problem(company.alias, text, to_do)
     return warning(company.alias, text, f"go on with: orderrelay resume {company.alias}")

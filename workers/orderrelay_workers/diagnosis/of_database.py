@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orderrelay_workers.audit import facts
 from orderrelay_workers.diagnosis.findings import Finding, ok, problem, warning
 from orderrelay_workers.ledger import migrate
+from orderrelay_workers.ledger.engine import is_sqlite
 
 if TYPE_CHECKING:
     import uuid
@@ -68,6 +69,8 @@ def _layout(engine: sa.Engine) -> Finding:
     if migrate.is_current(engine):
         newer = "" if current == newest else f", newer than this version's {newest}"
         return ok("database", f"its tables are at {current}{newer}")
+    if is_sqlite(engine):
+        return ok("database", "its tables are made, or brought up to date, when the next worker starts")
     return problem("database", f"its tables are at {current or 'nothing'}, not at {newest}", "run: orderrelay init")
 
 
@@ -88,6 +91,17 @@ def judge_ledger_id(ours: uuid.UUID | None, marked: bytes | None) -> Finding:
         f"Redis belongs to ledger {theirs}, the database is ledger {ours.hex}: orders could be created twice",
         "use the database or the Redis that belongs to the other",
     )
+
+
+def judge_content(content: facts.ContentFacts) -> list[Finding]:
+    """Whether anything in the ledger waits for a person."""
+    wanting = [
+        (content.parked, "orders are parked: nobody can know whether they were created", "orderrelay parked list"),
+        (content.set_aside, "accepted entries could not be booked", "orderrelay audit list --set-aside"),
+        (content.alarms, "alarms were raised", "orderrelay audit list --alarms"),
+    ]
+    found = [warning("ledger", f"{count} {what}", f"look at them: {see}") for count, what, see in wanting if count]
+    return found or [ok("ledger", "nothing waits for a person")]
 
 
 def judge_workers(workers: facts.WorkerFacts) -> Finding:
