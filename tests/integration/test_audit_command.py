@@ -18,10 +18,12 @@ from orderrelay_shared import ids, wire
 from orderrelay_shared.states import JobState
 from orderrelay_workers.ledger import booking, companies, sweeping
 from tests.integration.booked_orders import ROWS, Ledger, created, json_lines, orderrelay, refused
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from orderrelay_workers.ledger.claims import Claim
 
 
 @pytest.fixture
@@ -289,6 +291,26 @@ def test_a_timeline_is_told_in_its_order(ledger: Ledger) -> None:
     assert sorted(step["what"] for step in steps[4:]) == ["ALARM", "event", "succeeded"]
     assert sorted(steps, key=lambda step: step["at"]) == steps
     assert {step["who"] for step in steps if step["alarm"]} == {"worker test:1"}
+
+
+def test_why_an_unknown_order_was_sent_again_is_told(ledger: Ledger) -> None:
+    """Between the last look-up that found nothing and the next attempt, the timeline says what they showed."""
+    ledger.book("A-1")
+    ledger.settle(ledger.claim(lease_seconds=0.0), None)
+    for _ in range(2):
+        ledger.look_up(b"[]")
+    claimed: list[Claim] = []
+
+    def is_claimed() -> bool:
+        claimed.extend(ledger.claim())
+        return bool(claimed)
+
+    wait_until(is_claimed, what="the order is due again")
+    ledger.settle(claimed, created())
+    steps = shown("A-1")["timeline"]
+    whats = [step["what"] for step in steps]
+    assert whats[whats.index("look-up 2") : whats.index("attempt 2") + 1] == ["look-up 2", "waiting", "attempt 2"]
+    assert steps[whats.index("waiting")]["text"].startswith("not created: look-ups")
 
 
 def test_a_request_without_an_end_is_told_as_such(ledger: Ledger) -> None:

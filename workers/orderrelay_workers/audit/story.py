@@ -52,6 +52,7 @@ def timeline(story: Story) -> list[Step]:
         if revision.number > 1
     ]
     steps += [_attempt(attempt) for attempt in story.attempts]
+    steps += _sent_again(story)
     steps += [_result(result) for result in story.results]
     steps += [_event(event) for event in story.events]
     if job.state is not JobState.WAITING or job.requests:
@@ -70,6 +71,24 @@ def _attempt(attempt: AttemptLine) -> Step:
     told.append(attempt.outcome)
     text = ", ".join(told) + (f": {attempt.reason}" if attempt.reason not in (None, "", attempt.outcome) else "")
     return Step(attempt.began_at, what, text, attempt.worker)
+
+
+def _sent_again(story: Story) -> list[Step]:
+    """Where look-ups let an unknown order be sent again, at the end of the last of them."""
+    steps: list[Step] = []
+    absent: list[AttemptLine] = []
+    for attempt in sorted(story.attempts, key=lambda attempt: attempt.began_at):
+        if attempt.kind == "lookup":
+            absent = [*absent, attempt] if attempt.outcome == "absent" else absent
+            continue
+        if len(absent) >= 2:
+            at = absent[-1].ended_at or absent[-1].began_at
+            # With an event between, a person or a late answer may have decided instead.
+            if not any(at <= event.at <= attempt.began_at for event in story.events):
+                text = "not created: look-ups, far enough apart, found nothing; sent again"
+                steps.append(Step(at, "waiting", text, "ledger"))
+        absent = []
+    return steps
 
 
 def _result(result: ResultLine) -> Step:
@@ -93,7 +112,8 @@ _TOLD: Final = (
 def _words(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(str(member) for member in cast("list[object]", value))
-    return " ".join(str(value).split())
+    # The vendor's texts also have line ends written out, as a backslash and a letter.
+    return " ".join(str(value).replace("\\r", " ").replace("\\n", " ").split())
 
 
 def _event(event: EventLine) -> Step:
