@@ -101,8 +101,8 @@ class ProducerSettings(BaseSettings):
     max_waiting: Annotated[int, Field(ge=1)] = 1_000_000
     """Jobs of one company that may wait before enqueue is refused as full; a soft limit, counted by workers."""
 
-    external_id_max_length: Annotated[int, Field(ge=36, le=1024)] = EXTERNAL_ID_MAX_LENGTH
-    """The longest ExternalId that is accepted, in characters; at least 36, the length of one that is made here."""
+    external_id_max_length: Annotated[int, Field(ge=40, le=64)] = EXTERNAL_ID_MAX_LENGTH
+    """The longest ExternalId that is accepted, in characters: from 40, the length of one derived for a file, to 64."""
 
     @classmethod
     def settings_customise_sources(

@@ -84,7 +84,7 @@ def test_every_mistake_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     redis, waiting, length = caught.value.lines
     assert redis.startswith("ORDERRELAY_REDIS_URL: has the scheme 'http', which is not supported (allowed: redis://")
     assert waiting == "ORDERRELAY_MAX_WAITING: is 'many' (allowed: a whole number from 1)"
-    assert length == "ORDERRELAY_EXTERNAL_ID_MAX_LENGTH: is '8' (allowed: a whole number from 36 to 1024)"
+    assert length == "ORDERRELAY_EXTERNAL_ID_MAX_LENGTH: is '8' (allowed: a whole number from 40 to 64)"
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
