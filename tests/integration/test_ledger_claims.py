@@ -251,4 +251,6 @@ def test_what_was_not_sent_is_given_back_even_after_the_sweep(ledger: Ledger) ->
     ledger.sweep()
     assert claims.give_back(ledger.engine, [claim]) == 1
     row = ledger.job(claim.job_id)
-    assert (row["state"], row["attempts"], row["token"]) == ("waiting", 0, None)
+    assert (row["state"], row["attempts"], row["requests"], row["token"]) == ("waiting", 0, 0, None)
+    [attempt] = ledger.rows(schema.attempt)
+    assert (attempt["outcome"], attempt["sent"]) == ("not_created", False)

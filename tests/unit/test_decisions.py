@@ -529,3 +529,10 @@ def test_the_invariants_are_reached() -> None:
     reached = [story.job.state]
     story.answer(0, Outcome.UNKNOWN, JobState.WAITING, 77)
     assert [*reached, story.job.state] == [JobState.WAITING, JobState.UNKNOWN]
+
+
+def test_a_late_not_sent_is_not_counted_as_sent() -> None:
+    """The sweep counted a request that never left; when that is told, the counts are right again."""
+    moved_on = a_job(JobState.WAITING, attempts=1, requests=1)
+    told = end(moved_on, Outcome.NOT_CREATED, token=OLDER).job
+    assert (told.state, told.attempts, told.requests) == (JobState.WAITING, 0, 0)

@@ -163,6 +163,8 @@ def _created(job: Job, on_time: bool, verdict: Verdict, now: datetime, holder: u
 
 def _late(job: Job, token: uuid.UUID, verdict: Verdict, now: datetime) -> Decision:
     """An answer under a claim that is not the job's any more, and that proves no creation."""
+    if verdict.outcome is Outcome.NOT_CREATED:  # the sweep had counted it for sent
+        return Decision(replace(job, attempts=max(job.attempts - 1, 0), requests=max(job.requests - 1, 0)))
     if verdict.outcome is not Outcome.UNKNOWN:
         return Decision(job)
     told: dict[str, object] = {"was": str(job.state), "reason": verdict.reason}

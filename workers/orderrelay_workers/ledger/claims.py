@@ -140,6 +140,13 @@ def _give_back_swept(connection: sa.Connection, claims: Sequence[Claim], now: da
         if job.state is JobState.UNKNOWN and job.token == tokens[job.id]
     ]
     write_jobs(connection, given)
+    swept = schema.attempt.c
+    for job in given:  # seldom more than a few: what a worker held back in one freeze
+        connection.execute(
+            sa.update(schema.attempt)
+            .where(swept.job_id == job.id, swept.token == tokens[job.id], swept.ended_at.is_(None))
+            .values(ended_at=now, sent=False, outcome=str(nothing_sent.outcome), reason=nothing_sent.reason)
+        )
     return len(given)
 
 
