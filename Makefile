@@ -11,12 +11,14 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ARGS :=
 
-.PHONY: help demo test chaos check lock clean
+.PHONY: help demo test chaos soak fuzz check lock clean
 
 help: ## Show this text.
 	@echo "make demo  [ARGS='--kill']         run the main job here, against a vendor that goes wrong; needs nothing running"
 	@echo "make test  [ARGS='tests/unit']     run the tests, all of them if none are named; needs nothing running"
 	@echo "make chaos [ARGS='--seed 1']       kill, freeze, wipe and cut off everything at random for a minute, and judge"
+	@echo "make soak  [ARGS='--no-lookup']    20,000 orders, a worker killed every 2 s, Redis wiped every 30 s, and judge"
+	@echo "make fuzz                          read 100,000 made-up answers and as many orders"
 	@echo "make check                         lint, format, types (mypy and pyright, strict), import contracts"
 	@echo "make lock                          bring uv.lock up to date with pyproject.toml"
 	@echo "make clean                         remove .venv and everything else that was made here"
@@ -29,6 +31,12 @@ test: $(VENV)/.dev-installed ## Run the tests.
 
 chaos: $(VENV)/.dev-installed ## Run the product under chaos; `ARGS=--help` tells what can be chosen.
 	@$(PYTHON) -m tests.chaos.run $(ARGS)
+
+soak: $(VENV)/.dev-installed ## Many orders while workers are killed and Redis is wiped; what ARGS says comes last and so wins.
+	@$(PYTHON) -m tests.chaos.run --orders 20000 --faults 0.1 --kill-every 2 --wipe-every 30 --workers 6 $(ARGS)
+
+fuzz: $(VENV)/.dev-installed ## Read 100,000 made-up answers and orders; a failure tells its seed.
+	@ORDERRELAY_FUZZ_COUNT=100000 $(PYTHON) -m pytest tests/fuzz $(ARGS)
 
 check: $(VENV)/.dev-installed ## Everything that can be checked without running.
 	$(VENV)/bin/ruff check .

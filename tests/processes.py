@@ -61,6 +61,7 @@ class _Guardian:
 
 
 _guardian = _Guardian()
+tell_guardian = _guardian.tell
 dismiss_guardian = _guardian.dismiss
 
 

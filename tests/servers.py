@@ -82,12 +82,27 @@ class RedisServer:
         folder: Where it keeps its files; made if missing.
         port: A free one if left out; kept over restarts.
         options: Command-line options that are added last, so they win, such as `("--appendonly", "yes")`.
+        replica_of: The server that it follows; `start` returns when it has all of that one's data.
+        binary: The program; by default `redis_binary()`.
+        env: Variables that are added to this process' own.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        options: Sequence[str] = (),
+        replica_of: RedisServer | None = None,
+        binary: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port() if port is None else port
         self.options = tuple(options)
+        self.replica_of = replica_of
+        self._binary = binary
+        self._env = dict(env or {})
         self._process: RunningProcess | None = None
 
     @property
@@ -111,10 +126,18 @@ class RedisServer:
         if self.is_running:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [str(redis_binary()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self.options]
-        self._process = start_process(command, log_path=self.folder / "server.log")
+        command = [str(self._binary or redis_binary()), "--bind", "127.0.0.1", "--port", str(self.port)]
+        command += ["--dir", str(self.folder), "--save", "", "--appendonly", "no", "--daemonize", "no"]
+        command += ["--repl-diskless-sync-delay", "0", *self.options]
+        if self.replica_of is not None:
+            command += ["--replicaof", "127.0.0.1", str(self.replica_of.port)]
+        self._process = start_process(command, env=self._env, log_path=self.folder / "server.log")
         _await_start(self._process, self._answers)
+
+    def promote(self) -> None:
+        """Cut a replica off from the one that it follows, and let it take writes."""
+        with self.connect() as client:
+            client.replicaof("NO", "ONE")
 
     def stop(self) -> None:
         """Shut it down in order: it saves if it is told to save."""
@@ -148,7 +171,8 @@ class RedisServer:
 
     def _answers(self) -> bool:
         with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), self.connect() as client:
-            return bool(client.ping())
+            client.ping()
+            return self.replica_of is None or client.info("replication")["master_link_status"] == "up"
         return False
 
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from orderrelay_producers.round_trip import ErrorReply, NoReply, Reply, round_trip
+from orderrelay_producers.safekeeping import Safekeeping
 from orderrelay_shared import ids, keys
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: A worker's word that it serves a company counts for so long, in seconds: without any, no company is refused.
 COMPANIES_FRESH_SECONDS: Final = 120
+
+_NOTHING_ASKED: Final = Safekeeping()
 
 _SCRIPT: Final = files("orderrelay_producers").joinpath("accept.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
@@ -66,7 +69,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class NotAnswered:
-    """Redis gave no verdict on one order.
+    """Redis gave no verdict on one order, or the order is not kept as was asked for.
 
     Attributes:
         reason: What was seen, for people.
@@ -78,7 +81,12 @@ class NotAnswered:
 
 
 def accept(
-    client: redis.Redis, envelopes: Sequence[Envelope], *, max_waiting: int, deadline: float
+    client: redis.Redis,
+    envelopes: Sequence[Envelope],
+    *,
+    max_waiting: int,
+    deadline: float,
+    safekeeping: Safekeeping = _NOTHING_ASKED,
 ) -> list[Acceptance | NotAnswered]:
     """Bring orders into the intake stream: one script call each, all in one round trip, each by itself.
 
@@ -89,22 +97,37 @@ def accept(
         envelopes: The orders.
         max_waiting: Refuse when this many wait; soft, as the ledger's share is counted by workers now and then.
         deadline: When to give up, by `time.monotonic()`.
+        safekeeping: What must hold of the orders that were taken; waited for once in each round trip. Where it does
+            not hold in time, the order is `NotAnswered`, perhaps taken.
 
     Returns:
         A verdict for each, in order. Raises nothing that Redis or the network does.
     """
     calls = [_call(envelope, max_waiting) for envelope in envelopes]
-    replies = round_trip(client, [("EVALSHA", _SHA, *call) for call in calls], deadline=deadline)
-    forgotten = [
-        index for index, reply in enumerate(replies) if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
-    ]
+    replies = _exchange(client, [("EVALSHA", _SHA, *call) for call in calls], deadline, safekeeping)
+    forgotten = [index for index, (reply, _) in enumerate(replies) if _is_noscript(reply)]
     if forgotten:
         # EVAL teaches Redis the script again; those after it need only its digest.
         again: list[Command] = [("EVALSHA", _SHA, *calls[index]) for index in forgotten]
         again[0] = ("EVAL", _SCRIPT, *calls[forgotten[0]])
-        for index, reply in zip(forgotten, round_trip(client, again, deadline=deadline), strict=True):
-            replies[index] = reply
-    return [_read(reply) for reply in replies]
+        for index, answer in zip(forgotten, _exchange(client, again, deadline, safekeeping), strict=True):
+            replies[index] = answer
+    return [_read(reply, lacking) for reply, lacking in replies]
+
+
+def _exchange(
+    client: redis.Redis, commands: Sequence[Command], deadline: float, safekeeping: Safekeeping
+) -> list[tuple[Reply, str | None]]:
+    """One round trip: to each command its reply, and what is missing of the safekeeping."""
+    if not safekeeping:
+        return [(reply, None) for reply in round_trip(client, commands, deadline=deadline)]
+    replies = round_trip(client, [*commands, *safekeeping.commands(deadline)], deadline=deadline)
+    lacking = safekeeping.lacking(replies[len(commands) :])
+    return [(reply, lacking) for reply in replies[: len(commands)]]
+
+
+def _is_noscript(reply: Reply) -> bool:
+    return isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
 
 
 def _call(envelope: Envelope, max_waiting: int) -> tuple[bytes | str | int, ...]:
@@ -124,7 +147,7 @@ def _call(envelope: Envelope, max_waiting: int) -> tuple[bytes | str | int, ...]
     )
 
 
-def _read(reply: Reply) -> Acceptance | NotAnswered:
+def _read(reply: Reply, lacking: str | None) -> Acceptance | NotAnswered:
     if isinstance(reply, NoReply):
         return NotAnswered(reply.reason, maybe_taken=reply.sent)
     if isinstance(reply, ErrorReply):
@@ -134,4 +157,6 @@ def _read(reply: Reply) -> Acceptance | NotAnswered:
         return Acceptance(verdict, waiting=int(detail))
     if verdict is Verdict.UNKNOWN_COMPANY:
         return Acceptance(verdict, companies=detail)
+    if lacking is not None and verdict is not Verdict.CONFLICT:  # A conflict is refused wherever it is kept.
+        return NotAnswered(lacking, maybe_taken=True)
     return Acceptance(verdict, entry_id=detail)

@@ -45,11 +45,12 @@ def ask(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> None:
         raise _unavailable(reply)
 
 
-def wait_until_booked(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bool:
+def wait_until_booked(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes | None:
     """Wait for a sign that the job's row is committed: any published status, of whatever age, as rows never go.
 
     Returns:
-        False if the deadline came first; Redis' absence meanwhile is borne.
+        The status as published, which may be of a newer version; None if the deadline came first. Redis' absence
+        meanwhile is borne.
     """
     for _ in _pauses(0.005, 0.1, deadline):
         try:
@@ -57,8 +58,8 @@ def wait_until_booked(client: redis.Redis, job: uuid.UUID, *, deadline: float) -
         except QueueUnavailable:
             continue
         if word is not None and word != UNHEARD_OF:
-            return True
-    return False
+            return word
+    return None
 
 
 def find_out(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> JobStatus | None:

@@ -14,8 +14,10 @@ from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
 from orderrelay_producers.errors import OrderConflict, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.job import Job
 from orderrelay_producers.report import LineResult, Report, ReportLine
+from orderrelay_producers.safekeeping import Safekeeping
 from orderrelay_shared import ids
 from orderrelay_shared.intake import Envelope
+from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.orders import Order, OrderInvalid, Problem
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-    from orderrelay_shared.job_status import JobStatus
     from orderrelay_shared.settings import ProducerSettings
 
 #: Orders that travel to Redis together.
@@ -61,6 +62,7 @@ class OrderProducer:
         from orderrelay_shared.settings import ProducerSettings, load  # noqa: PLC0415  see above
 
         self._settings = settings if settings is not None else load(ProducerSettings)
+        self._safekeeping = Safekeeping(self._settings.accept_replicas, self._settings.accept_on_disk)
         self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
         self._given = redis
         self._clients: dict[float, Redis] = {}
@@ -97,7 +99,8 @@ class OrderProducer:
         Args:
             order: An `Order`, or a mapping to make one of.
             company: Alias of the company that the order belongs to.
-            booked: Return only when the job's row is committed to the ledger, and cannot be lost with Redis.
+            booked: Return only when the job's row is committed to the ledger, and cannot be lost with Redis; so what
+                `ORDERRELAY_ACCEPT_REPLICAS` and `ORDERRELAY_ACCEPT_ON_DISK` ask for is not waited for as well.
             timeout: Seconds in all.
 
         Returns:
@@ -108,20 +111,26 @@ class OrderProducer:
             OrderConflict: Another order has that ExternalId.
             UnknownCompany: Workers serve companies, and not this one.
             QueueFull: Too many orders wait.
-            QueueUnavailable: Redis, or with `booked` a worker, did not answer in time; enqueue `error.order` again.
+            QueueUnavailable: Redis, or with `booked` a worker, did not answer in time, or the order is not yet where
+                `ORDERRELAY_ACCEPT_REPLICAS` and `ORDERRELAY_ACCEPT_ON_DISK` want it; enqueue `error.order` again.
         """
         deadline = time.monotonic() + timeout
         company = _normal(company)
         order = self._checked(order)
         client = self._client(timeout)
-        (line,) = self._accept(client, [(0, order)], company, deadline)
+        (line,) = self._accept(client, [(0, order)], company, deadline, Safekeeping() if booked else self._safekeeping)
         if line.error is not None:
             raise line.error
         job = self._job(order, company)
-        if booked and not following.wait_until_booked(client, job.id, deadline=deadline):
-            raise QueueUnavailable(
-                order, True, f"accepted but not yet booked within {timeout:g} s: is a worker running?"
-            )
+        if booked:
+            word = following.wait_until_booked(client, job.id, deadline=deadline)
+            if word is None:
+                raise QueueUnavailable(
+                    order, True, f"accepted but not yet booked within {timeout:g} s: is a worker running?"
+                )
+            booked_as = JobStatus.from_json(word)
+            if booked_as is not None and booked_as.content not in (None, content_mark(order.content_digest())):
+                raise OrderConflict(order, job.id)
         return job
 
     def enqueue_many(
@@ -217,27 +226,34 @@ class OrderProducer:
                     lines[index] = ReportLine(index, LineResult.REFUSED, error=error)
             if give_up_at is None or time.monotonic() < give_up_at:
                 started_at = time.monotonic()
-                sent = self._accept(client, checked, company, started_at + timeout)
+                sent = self._accept(client, checked, company, started_at + timeout, self._safekeeping)
                 if any(line.result is LineResult.UNAVAILABLE for line in sent):
                     give_up_at = give_up_at if give_up_at is not None else started_at + timeout
                     time.sleep(min(_AFTER_FAILURE_SECONDS, max(0.0, give_up_at - time.monotonic())))
                 elif sent:
                     give_up_at = None
             else:
-                unreached = NotAnswered("Redis has not answered for too long, so this was not tried", maybe_taken=False)
+                unreached = NotAnswered("Redis took nothing for too long, so this was not tried", maybe_taken=False)
                 sent = [self._line(index, order, company, unreached) for index, order in checked]
             lines.update((line.index, line) for line in sent)
             yield from (lines[index] for index, _ in batch)
 
     def _accept(
-        self, client: Redis, orders: list[tuple[int, Order]], company: str, deadline: float
+        self,
+        client: Redis,
+        orders: list[tuple[int, Order]],
+        company: str,
+        deadline: float,
+        safekeeping: Safekeeping,
     ) -> list[ReportLine]:
         if not orders:
             return []
         envelopes = [
             Envelope(company, order.ensure_external_id(), order.content_digest(), order.body()) for _, order in orders
         ]
-        answers = accept(client, envelopes, max_waiting=self._settings.max_waiting, deadline=deadline)
+        answers = accept(
+            client, envelopes, max_waiting=self._settings.max_waiting, deadline=deadline, safekeeping=safekeeping
+        )
         return [
             self._line(index, order, company, answer) for (index, order), answer in zip(orders, answers, strict=True)
         ]

@@ -13,6 +13,11 @@ from orderrelay_shared.states import JobState  # noqa: TC001  as above
 UNHEARD_OF: Final = b'{"state":null}'
 
 
+def content_mark(content_digest: bytes) -> str:
+    """What tells an order's content from another's under the same ExternalId, in short: 16 hexadecimal digits."""
+    return content_digest[:8].hex()
+
+
 class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a job is, and what the vendor said.
 
@@ -27,6 +32,7 @@ class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
         reference: The vendor's reference GUID, if told.
         error_number: The vendor's ErrorNumber, if it refused the order.
         reason: In words: why rejected, unknown or parked, or what the job waits for.
+        content: The `content_mark` of the order that holds the ExternalId; None from workers of 0.1.
     """
 
     state: JobState
@@ -39,6 +45,7 @@ class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     reference: str | None = None
     error_number: int | None = None
     reason: str | None = None
+    content: str | None = None
 
     def to_json(self) -> bytes:
         """As stored in Redis."""

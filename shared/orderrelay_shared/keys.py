@@ -17,11 +17,17 @@ CELERY_PREFIX: Final = "orderrelay:celery:"
 INTAKE: Final = "orderrelay:intake"
 INTAKE_GROUP: Final = "ledger"
 
+#: In that group, entries for newer workers belong to a reader of this name and what they need, such as "newer:v2".
+INTAKE_NEWER_READER: Final = "newer:"
+
 #: Sorted set of the companies that workers serve: member alias, score the time of the last word in epoch seconds.
 COMPANIES: Final = "orderrelay:companies"
 
 #: The id of the ledger behind this Redis.
 LEDGER_ID: Final = "orderrelay:ledger"
+
+#: Sorted set: member ledger id, score how many claims that ledger has counted, so that a restored one is noticed.
+CLAIMS: Final = "orderrelay:claims"
 
 #: How long the recent-keys cache remembers an order, in seconds.
 RECENT_TTL_SECONDS: Final = 24 * 3600
@@ -30,11 +36,15 @@ RECENT_TTL_SECONDS: Final = 24 * 3600
 SETTLED_STATUS_TTL_SECONDS: Final = 3600
 MOVING_STATUS_TTL_SECONDS: Final = 60
 
+#: Pattern of all that `status` gives.
+EVERY_STATUS: Final = "orderrelay:status:*"
+
 #: Patterns (fnmatch) of the keys that do not expire.
 PERMANENT: Final = (
     INTAKE,
     COMPANIES,
     LEDGER_ID,
+    CLAIMS,
     "orderrelay:gate:*",
     CELERY_PREFIX + "*",
 )

@@ -104,6 +104,12 @@ class ProducerSettings(BaseSettings):
     external_id_max_length: Annotated[int, Field(ge=40, le=64)] = EXTERNAL_ID_MAX_LENGTH
     """The longest ExternalId that is accepted, in characters: from 40, the length of one derived for a file, to 64."""
 
+    accept_replicas: Annotated[int, Field(ge=0, le=10)] = 0
+    """Replicas of Redis that must have an order before enqueue calls it accepted (WAIT); 0: none."""
+
+    accept_on_disk: bool = False
+    """Whether an order must be on Redis' disk before enqueue calls it accepted (WAITAOF; needs appendfsync always)."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -267,6 +273,8 @@ def _allowed_by_type(field: FieldInfo) -> str | None:
     """What a number or a closed list of words may be; None of any other type."""
     if get_origin(field.annotation) is Literal:
         return " or ".join(str(word) for word in get_args(field.annotation))
+    if field.annotation is bool:
+        return "true or false"
     if field.annotation is not int and field.annotation is not float:
         return None
     limits = {
@@ -308,7 +316,7 @@ def describe(cls: type[BaseModel] = ProducerSettings, prefix: str = PREFIX) -> l
 
 
 def _type_name(field: FieldInfo) -> str:
-    names: dict[object, str] = {int: "whole number", float: "number"}
+    names: dict[object, str] = {int: "whole number", float: "number", bool: "true|false"}
     if get_origin(field.annotation) is Literal:
         return "|".join(str(word) for word in get_args(field.annotation))
     if "SecretStr" in repr(field.annotation):  # also within a union or with limits
@@ -322,4 +330,6 @@ def _default_text(field: FieldInfo) -> str:
     default: object = field.default
     if isinstance(default, frozenset):
         return ",".join(str(member) for member in sorted(cast("frozenset[int]", default)))
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
@@ -84,9 +85,9 @@ class VendorDocument(BaseModel):
         return cls.model_fields
 
     @classmethod
+    @abstractmethod
     def broken_rules(cls, given: Mapping[str, object], refused: AbstractSet[Steps]) -> list[tuple[Steps, str]]:
         """The rules between properties that are broken, of what was given and not refused for itself."""
-        raise NotImplementedError
 
     def given_properties(self) -> dict[str, object]:
         """What has a value, by vendor name, in the order of the vendor's document."""

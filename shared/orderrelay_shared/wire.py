@@ -68,10 +68,14 @@ def dumps(value: object) -> bytes:
     `Decimal("1E+2")` is `100`. Only a number of more than 1000 digits keeps its exponent.
 
     Raises:
-        ValueError: A number is NaN or infinite, or a text holds half a surrogate pair; JSON has neither.
+        ValueError: A number is NaN or infinite, or a text holds half a surrogate pair; JSON has neither. Or the value
+            is nested too deeply to be written, which `loads` may have been able to read.
         TypeError: JSON has no form for a value.
     """
-    return _encoder.encode(_plain(value))
+    try:
+        return _encoder.encode(_plain(value))
+    except RecursionError:
+        raise ValueError("nested too deeply to be written as JSON") from None
 
 
 def _plain(value: object) -> object:

@@ -67,7 +67,7 @@ def test_three_workers_share_the_work_while_one_joins_and_one_is_killed(stack: S
     first, *_ = stack.workers(3)
     known = stack.enqueue(1, "known")
     stack.wait_for(known, JobState.SUCCEEDED)
-    orders = stack.enqueue(120)
+    orders = stack.enqueue(400)  # so many that a worker which starts late on a busy machine gets its share
     wait_until(lambda: len(_took_part(stack)) == 3, 30, what="all three took part")
     added = stack.command("worker")
     first.kill9()

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import threading
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.servers import wait_until
+from tests.chaos.trapped import PRODUCER_POINTS
 from tests.stack import order
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chaos.world import World
-    from tests.processes import RunningProcess
 
-_FILES = 8
-_KILLED_SHARE = 0.4
+_FILES_AT_LEAST = 8
+_FILE_ORDERS = 200
+
+#: So many runs are killed after a while, and so many just after the orders are in the stream.
+_KILLED_SHARE = 0.25
+_TRAPPED_SHARE = 0.15
 _RUN_SECONDS = 60.0
 
 #: Exit codes of the command: all taken; Redis unreachable or the queue full.
@@ -39,12 +43,12 @@ class Producing:
 
     def __init__(self, world: World, folder: Path, orders: int, seconds: float, seed: int) -> None:
         self._world = world
-        self._company = "acme"
         self._seconds = seconds
         self._chance = random.Random(f"producer:{seed}")
         self.external_ids = [f"C{seed}-{number:05}" for number in range(orders)]
         self.runs: Counter[str] = Counter()
-        self._files = [self._write(folder / f"orders-{n}.jsonl", self.external_ids[n::_FILES]) for n in range(_FILES)]
+        count = self._count = max(_FILES_AT_LEAST, orders // _FILE_ORDERS)
+        self._files = [self._write(folder / f"orders-{n}.jsonl", self.external_ids[n::count]) for n in range(count)]
         self._taken_at: dict[Path, float] = {}
         self._thread = threading.Thread(target=self._enqueue_all, name="producing", daemon=True)
         self._stop = threading.Event()
@@ -58,6 +62,11 @@ class Producing:
         """Begin."""
         self._thread.start()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every file was taken at least once."""
+        return len(self._taken_at) == len(self._files)
+
     def stop(self) -> None:
         """No more kills, and no file begins; returns when the last command has ended."""
         self._stop.set()
@@ -66,33 +75,35 @@ class Producing:
 
     def _enqueue_all(self) -> None:
         for number, path in enumerate(self._files):
-            while self._world.now < number * self._seconds / _FILES and not self._stop.wait(0.1):
+            while self._world.now < number * self._seconds / self._count and not self._stop.wait(0.1):
                 pass
             while not self._stop.is_set() and not self._enqueue(path, may_kill=True):
                 self._stop.wait(0.2)
 
     def _enqueue(self, path: Path, *, may_kill: bool) -> bool:
         began_at = self._world.now
-        process: RunningProcess = self._world.stack.command("enqueue", str(path), "--company", self._company, "--json")
-        if may_kill and self._chance.random() < _KILLED_SHARE:
+        draw = self._chance.random() if may_kill else 1.0
+        if draw < _TRAPPED_SHARE:
+            self._world.crew.arm(next(iter(PRODUCER_POINTS)))
+        process = self._world.crew.start_trapped(
+            "enqueue", str(path), "--company", self._world.company, "--json", **self._world.producer_environment()
+        )
+        if _TRAPPED_SHARE <= draw < _TRAPPED_SHARE + _KILLED_SHARE:
             self._stop.wait(self._chance.uniform(0.2, 1.5))
             if process.is_running:
                 process.kill9()
+                self._world.counts["kill -9 of a producer"] += 1
                 self.runs["killed"] += 1
                 return False
         if not may_kill:
-            wait_until(lambda: self._has_ended(process), _RUN_SECONDS, what=f"{process!r} has ended")
+            self._world.wait(lambda: not process.is_running, _RUN_SECONDS, what=f"{process!r} has ended")
         code = process.wait(_RUN_SECONDS)
         self.runs[f"exit {code}"] += 1
-        if code not in (_TAKEN, _UNREACHABLE):
+        if code not in (_TAKEN, _UNREACHABLE) and not (may_kill and code == -signal.SIGKILL):
             self._world.violations.append(f"enqueue exited {code}: {process.log[-500:]}")
         if code == _TAKEN:
             self._taken_at[path] = began_at
         return code == _TAKEN
-
-    def _has_ended(self, process: RunningProcess) -> bool:
-        self._world.tick()  # nobody else keeps the world going now
-        return not process.is_running
 
     def finish(self, timeout: float) -> None:
         """See that all that is accepted gets booked; then enqueue again what a wipe of Redis may have taken away."""
@@ -100,17 +111,12 @@ class Producing:
         self._await_booked(kept, timeout, "what was accepted after the last wipe is booked")
         again = [path for path in self._files if path not in kept]
         for path in again:
-            wait_until(partial(self._enqueue, path, may_kill=False), timeout, what=f"{path.name} is taken")
+            self._world.wait(partial(self._enqueue, path, may_kill=False), timeout, what=f"{path.name} is taken")
         self._await_booked(again, timeout, "what was enqueued again is booked")
 
     def _await_booked(self, files: list[Path], timeout: float, what: str) -> None:
         wanted = {x for path in files for x in self._in_file(path)}
-
-        def all_booked() -> bool:
-            self._world.tick()
-            return wanted <= self._world.stack.states().keys()
-
-        wait_until(all_booked, timeout, what=what)
+        self._world.wait(lambda: wanted <= self._world.stack.states().keys(), timeout, what=what)
 
     def _in_file(self, path: Path) -> list[str]:
-        return self.external_ids[self._files.index(path) :: _FILES]
+        return self.external_ids[self._files.index(path) :: self._count]

@@ -1,4 +1,4 @@
-"""A TCP link that goes wrong on demand: slow, cut, half-open or refused. Stands between workers and what they call."""
+"""A TCP link that goes wrong on demand: slow, cut, cut short, half-open or refused. Stands between two processes."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class ChaosProxy:
         delay_seconds: Each piece in either direction is delivered so much later.
         is_swallowing: Pieces vanish, and their connections stay open and silent for ever.
         is_refusing: New connections are reset at once.
+        is_truncating: The next piece of each connection is delivered by half, and then the connection is closed.
     """
 
     def __init__(self, port: int, on_sent: Callable[[int, bytes], None] | None = None) -> None:
@@ -66,6 +67,7 @@ class ChaosProxy:
         self.delay_seconds = 0.0
         self.is_swallowing = False
         self.is_refusing = False
+        self.is_truncating = False
         self._links: set[_Link] = set()
         self._brought: list[bytearray] = []
         self._loop = asyncio.new_event_loop()
@@ -79,7 +81,8 @@ class ChaosProxy:
 
     def heal(self) -> None:
         """Carry everything again; links that were half-open stay so."""
-        self.delay_seconds, self.is_swallowing, self.is_refusing = 0.0, False, False
+        self.delay_seconds = 0.0
+        self.is_swallowing = self.is_refusing = self.is_truncating = False
 
     def reset_all(self) -> None:
         """Cut every connection with a TCP reset."""
@@ -157,7 +160,13 @@ class ChaosProxy:
             if self.delay_seconds:
                 await asyncio.sleep(self.delay_seconds)
             link.is_dead = link.is_dead or self.is_swallowing
-            if not link.is_dead:
-                note(link, piece)
-                writer.write(piece)
-                await writer.drain()
+            if link.is_dead:
+                continue
+            cut_short = self.is_truncating
+            if cut_short:
+                piece = piece[: len(piece) // 2]
+            note(link, piece)
+            writer.write(piece)
+            await writer.drain()
+            if cut_short:
+                return

@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     KILL_WORKER = "kill -9 a worker"
     KILL_ALL_WORKERS = "kill -9 all workers"
+    KILL_AT_POINT = "kill -9 a worker at a named point"
     STOP_WORKER = "SIGTERM a worker"
     FREEZE_WORKER = "freeze a worker past its lease"
     HALT_WORKER = "freeze a worker briefly"
@@ -26,20 +27,30 @@ class Kind(StrEnum):
     PAUSE_REDIS = "CLIENT PAUSE"
     FILL_REDIS = "Redis out of memory"
     KILL_POSTGRES = "kill -9 PostgreSQL"
-    SLOW_REDIS_LINK = "slow link to Redis"
-    CUT_REDIS_LINK = "reset links to Redis"
-    HALF_OPEN_REDIS_LINK = "half-open links to Redis"
-    SLOW_VENDOR_LINK = "slow link to the vendor"
-    CUT_VENDOR_LINK = "reset links to the vendor"
-    HALF_OPEN_VENDOR_LINK = "half-open links to the vendor"
+    FILL_DISK = "database disk full"
+    SLOW_LINK = "slow link"
+    CUT_LINK = "reset links"
+    HALF_OPEN_LINK = "half-open links"
+    TRUNCATE_LINK = "links cut short in the middle"
     REFUSE_VENDOR_LINK = "vendor refuses connections"
     END_SESSIONS = "all tokens expire"
 
 
-#: Kind to: how many there are in a bag, and how long it lasts in seconds (lowest, highest; 0 for an instant).
+class Link(StrEnum):
+    """The links that pass through a proxy."""
+
+    REDIS = "workers to Redis"
+    DATABASE = "workers to PostgreSQL"
+    VENDOR = "workers to the vendor"
+    PRODUCERS = "producers to Redis"
+
+
+#: Kind to: how many there are in a bag (of a kind that befalls a link: for each link), and how long it lasts in
+#: seconds (lowest, highest; 0 for an instant).
 _KINDS: Final = {
     Kind.KILL_WORKER: (3, 0.0, 0.0),
     Kind.KILL_ALL_WORKERS: (1, 0.0, 0.0),
+    Kind.KILL_AT_POINT: (6, 0.0, 0.0),
     Kind.STOP_WORKER: (2, 0.0, 0.0),
     Kind.FREEZE_WORKER: (1, *_FROZEN_SECONDS),
     Kind.HALT_WORKER: (1, 0.5, 6.0),
@@ -48,15 +59,15 @@ _KINDS: Final = {
     Kind.PAUSE_REDIS: (1, 1.0, 6.0),
     Kind.FILL_REDIS: (1, 1.0, 4.0),
     Kind.KILL_POSTGRES: (2, 0.1, 6.0),
-    Kind.SLOW_REDIS_LINK: (1, 1.0, 4.0),
-    Kind.CUT_REDIS_LINK: (1, 0.0, 0.0),
-    Kind.HALF_OPEN_REDIS_LINK: (1, 1.0, 3.0),
-    Kind.SLOW_VENDOR_LINK: (1, 1.0, 4.0),
-    Kind.CUT_VENDOR_LINK: (1, 0.0, 0.0),
-    Kind.HALF_OPEN_VENDOR_LINK: (1, 0.5, 2.0),
+    Kind.FILL_DISK: (1, 1.0, 4.0),
+    Kind.SLOW_LINK: (1, 1.0, 4.0),
+    Kind.CUT_LINK: (1, 0.0, 0.0),
+    Kind.HALF_OPEN_LINK: (1, 0.5, 2.5),
+    Kind.TRUNCATE_LINK: (1, 0.2, 1.0),
     Kind.REFUSE_VENDOR_LINK: (1, 0.5, 2.0),
     Kind.END_SESSIONS: (1, 0.0, 0.0),
 }
+_LINK_KINDS: Final = (Kind.SLOW_LINK, Kind.CUT_LINK, Kind.HALF_OPEN_LINK, Kind.TRUNCATE_LINK)
 
 #: Faults of order requests, each with its weight and, where it has one, its time in seconds. What is created late is
 #: there well within the settling time; beyond that no look-up can tell.
@@ -87,9 +98,13 @@ _ORDER_FAULTS: Final = (
 _OTHER_FAULTS: Final = (
     ("lookup-500", 0.03, None), ("lookup-html", 0.02, None), ("lookup-empty", 0.02, None),
     ("lookup-reset", 0.02, None), ("lookup-hang", 0.02, None), ("lookup-truncated", 0.02, None),
-    ("lookup-429", 0.02, 1.0), ("lookup-wrong-type", 0.01, None), ("lookup-401-session-expired", 0.01, None),
+    ("lookup-slow", 0.01, 1.0), ("lookup-429", 0.02, 1.0), ("lookup-wrong-type", 0.01, None),
+    ("lookup-401-session-expired", 0.01, None),
     ("login-500", 0.1, None), ("login-reset", 0.1, None), ("login-html", 0.05, None), ("login-429", 0.05, 1.0),
 )  # fmt: skip
+
+#: Answers of 50 MB: one in so many order requests, and how many at most.
+_HUGE_EVERY, _HUGE_TIMES = 100, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +115,59 @@ class Event:
         at_seconds: When, since the run's begin.
         kind: What.
         lasts_seconds: For how long; 0 for an instant.
-        choice: 0 to 1: which worker, and whatever else is to be chosen.
+        choice: 0 to 1: which worker or point, and whatever else is to be chosen.
+        link: Which link it befalls, if it befalls one.
     """
 
     at_seconds: float
     kind: Kind
-    lasts_seconds: float
-    choice: float
+    lasts_seconds: float = 0.0
+    choice: float = 0.0
+    link: Link | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is counted under."""
+        return str(self.kind) if self.link is None else f"{self.kind}: {self.link}"
 
 
 def events(seed: int, seconds: float, *, has_postgres: bool) -> list[Event]:
     """The events of a run, one each one to three seconds; every kind comes before any comes much oftener."""
     chance = random.Random(f"events:{seed}")
-    bag: list[Kind] = []
+    bag: list[tuple[Kind, Link | None]] = []
     found: list[Event] = []
     at = chance.uniform(0.5, 1.5)
     while at < seconds:
         if not bag:
-            bag = [kind for kind, (count, *_) in _KINDS.items() for _ in range(count)]
-            bag = [kind for kind in bag if has_postgres or kind is not Kind.KILL_POSTGRES]
+            bag = _bag(has_postgres=has_postgres)
             chance.shuffle(bag)
-        kind = bag.pop()
-        found.append(Event(at, kind, chance.uniform(*_KINDS[kind][1:]), chance.random()))
+        kind, link = bag.pop()
+        found.append(Event(at, kind, chance.uniform(*_KINDS[kind][1:]), chance.random(), link))
         at += chance.uniform(1.0, 3.0)
     return found
+
+
+def _bag(*, has_postgres: bool) -> list[tuple[Kind, Link | None]]:
+    links = [link for link in Link if has_postgres or link is not Link.DATABASE]
+    bag: list[tuple[Kind, Link | None]] = []
+    for kind, (count, *_) in _KINDS.items():
+        if kind in _LINK_KINDS:
+            bag += [(kind, link) for link in links] * count
+        elif has_postgres or kind is not Kind.KILL_POSTGRES:
+            bag += [(kind, None)] * count
+    return bag
+
+
+def soak_events(seed: int, seconds: float, kill_every: float, wipe_every: float) -> list[Event]:
+    """The events of a soak: a worker is killed every so many seconds, and Redis wiped; 0 for never."""
+    chance = random.Random(f"soak:{seed}")
+    kills = [Event(at, Kind.KILL_WORKER, choice=chance.random()) for at in _times(kill_every, seconds)]
+    wipes = [Event(at, Kind.WIPE_REDIS) for at in _times(wipe_every, seconds)]
+    return sorted(kills + wipes, key=lambda event: event.at_seconds)
+
+
+def _times(every: float, seconds: float) -> list[float]:
+    return [every * number for number in range(1, int(seconds / every) + 1)] if every else []
 
 
 def fault_plan(seed: int, share: float) -> FaultPlan:
@@ -135,5 +179,5 @@ def fault_plan(seed: int, share: float) -> FaultPlan:
         Rule(fault=name, share=share * 10 * part, seconds=seconds) for name, part, seconds in _OTHER_FAULTS
     ]  # fmt: skip
     if share:
-        rules.append(Rule(fault="huge-after", every=300, times=2))
+        rules.append(Rule(fault="huge-after", every=_HUGE_EVERY, times=_HUGE_TIMES))
     return FaultPlan(rules=tuple(rules), latency_ms=(20.0, 250.0), lookup_lag_seconds=0.5, seed=seed)

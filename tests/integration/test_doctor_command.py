@@ -309,6 +309,35 @@ def test_what_accepted_is_worth(changes: dict[str, object], level: Level, words:
     assert the(found, "redis", words).level is level
 
 
+@pytest.mark.parametrize(
+    ("changes", "asked", "level", "words"),
+    [
+        ({"replicas": 2}, of_redis.Asked(), Level.OK, "a crash loses none; a failover may lose"),
+        ({"replicas": 2}, of_redis.Asked(1), Level.OK, "a crash loses none; an accepted order is at 1 of 2 replicas"),
+        ({"replicas": 1}, of_redis.Asked(2), Level.PROBLEM, "is 2, but 1 replicas are connected"),
+        ({"append_only": False}, of_redis.Asked(on_disk=True), Level.PROBLEM, "ACCEPT_ON_DISK is set, but"),
+        ({"append_fsync": "everysec"}, of_redis.Asked(on_disk=True), Level.PROBLEM, "ACCEPT_ON_DISK is set, but"),
+        ({"append_fsync": None, "version": "7.4.1"}, of_redis.Asked(on_disk=True), Level.PROBLEM, "is set, but"),
+        ({"version": "7.0.15"}, of_redis.Asked(on_disk=True), Level.PROBLEM, "ACCEPT_ON_DISK is set, but"),
+    ],
+)
+def test_what_producers_ask_is_weighed(
+    changes: dict[str, object], asked: of_redis.Asked, level: Level, words: str
+) -> None:
+    """What a failover may lose is told with what a crash may; what Redis cannot do for producers is a problem."""
+    found = of_redis.judge(dataclasses.replace(_REDIS, **changes), "redis://host", asked)  # type: ignore[arg-type]  # as above
+    assert the(found, "redis", words).level is level
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"append_fsync": "everysec", "version": "8.2.1"}, {"is_valkey": True, "version": "7.2.4"}]
+)
+def test_what_redis_can_do_is_no_problem(changes: dict[str, object]) -> None:
+    """Where producers can be told what is on disk, asking for that is well."""
+    found = of_redis.judge(dataclasses.replace(_REDIS, **changes), "redis://host", of_redis.Asked(on_disk=True))  # type: ignore[arg-type]  # as above
+    assert [finding.level for finding in found if finding.level is Level.PROBLEM] == []
+
+
 _SERVER = ServerFacts("16.4", "on", "on", "on", False)
 
 

@@ -296,6 +296,7 @@ def test_a_status_by_external_id(run: Callable[..., Result], redis_client: redis
         "reference": None,
         "error_number": None,
         "reason": None,
+        "content": None,
     }
 
 

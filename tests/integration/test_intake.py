@@ -167,13 +167,23 @@ def test_a_reader_that_restarts_is_another(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"v": "2"}, {"k": "revoke"}, {"c": "ACME "}, {"x": " a"}, {"d": b"short"}, {"bv": "0"}, {"c": b"\xff"}],
-    ids=["newer layout", "newer kind", "company", "ExternalId", "digest", "body version", "not UTF-8"],
+    [
+        pytest.param({"v": "0"}, id="layout 0"),
+        pytest.param({"v": "two"}, id="layout is no number"),
+        pytest.param({"v": "10000"}, id="absurd layout"),
+        pytest.param({"k": ""}, id="no kind"),
+        pytest.param({"k": "Revoke it"}, id="no name of a kind"),
+        pytest.param({"c": "ACME "}, id="company"),
+        pytest.param({"x": " a"}, id="ExternalId"),
+        pytest.param({"d": b"short"}, id="digest"),
+        pytest.param({"bv": "0"}, id="body version"),
+        pytest.param({"c": b"\xff"}, id="not UTF-8"),
+    ],
 )
 def test_an_unreadable_entry_is_set_aside(
     intake: Intake, ledger: Ledger, redis_client: redis.Redis, changes: dict[str, bytes | str]
 ) -> None:
-    """An entry of another layout is kept in SQL for a person, with an alarm, and holds up no other."""
+    """An entry of no known or coming layout is kept in SQL for a person, with an alarm, and holds up no other."""
     accept(redis_client, 1, **changes)
     accept(redis_client, 2)
     assert intake.book_next() == 2
@@ -190,7 +200,7 @@ def test_it_is_set_aside_once(intake: Intake, worker: BookingWorker, ledger: Led
         if "INSERT INTO order_key" in statement:
             raise sa.exc.OperationalError(statement, None, Exception("away"))
 
-    accept(redis_client, 1, v="2")
+    accept(redis_client, 1, v="two")
     accept(redis_client, 2)
     for _ in range(3):
         with pytest.raises(sa.exc.OperationalError):
@@ -366,7 +376,7 @@ def test_old_readers_are_forgotten(intake: Intake, redis_client: redis.Redis, mo
     redis_client.xgroup_createconsumer(keys.INTAKE, keys.INTAKE_GROUP, "silent")
     wait_until(lambda: all(idle > 1 for idle in idle_times(redis_client)), what="the readers have been silent")
     monkeypatch.setattr(intake_module, "_FORGET_READER_MS", 1)
-    intake._forget_old_readers()
+    intake._left_by_others()
     names = {reader["name"] for reader in redis_client.xinfo_consumers(keys.INTAKE, keys.INTAKE_GROUP)}
     assert b"holding" in names
     assert b"silent" not in names

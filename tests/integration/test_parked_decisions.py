@@ -61,6 +61,28 @@ def test_resolve_needs_to_know_which_order_it_is(ledger: Ledger) -> None:
     result = orderrelay("parked", "resolve", "parked-1", "--why", "I think so")
     assert result.exit_code == 1
     assert "order number" in result.stderr
+    assert "--not-created" in result.stderr
+    assert job(ledger, "parked-1")["state"] == "parked"
+
+
+@pytest.mark.parametrize(("lookup_path", "state"), [("Economy/Look/Up/", "unknown"), ("", "waiting")])
+def test_resolved_as_not_created_is_sent(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, lookup_path: str, state: str
+) -> None:
+    """An order that a person did not find at the vendor is sent: looked up first, or at once without a look-up."""
+    monkeypatch.setenv("ORDERRELAY_LOOKUP_PATH", lookup_path)
+    result = orderrelay("parked", "resolve", "parked-1", "--not-created", "--why", "searched by Åsa")
+    assert (result.exit_code, result.stdout) == (0, "1 orders resolved as not created, and sent\n")
+    assert job(ledger, "parked-1")["state"] == state
+    [(kind, actor)] = events(ledger)
+    assert kind == "resent_by_person"
+    assert "@" in actor
+
+
+def test_an_order_is_there_or_not(ledger: Ledger) -> None:
+    """A number together with "not created" is a mistake, and decides nothing."""
+    command = ("parked", "resolve", "parked-1", "--not-created", "--number", "211", "--why", "seen")
+    assert orderrelay(*command).exit_code == 2
     assert job(ledger, "parked-1")["state"] == "parked"
 
 

@@ -108,6 +108,15 @@ def test_a_monstrous_answer_costs_no_other(ledger: Ledger, text: str) -> None:
     assert [json.loads(row["keys"]) for row in rows if row["keys"] not in (None, "[78]")] == [[77], [79]]
 
 
+def test_a_deep_answer_costs_no_other(ledger: Ledger) -> None:
+    """An answer with a value too deep to be written is typed without it; those beside it are stored."""
+    deep = answered(200, b'{"Success": true, "Keys": [78], "Value": %s1%s}' % (b"[" * 700, b"]" * 700))
+    assert [(row["keys"], row["value"]) for row in stored(ledger, created(77), deep)] == [
+        ("[77]", None),
+        ("[78]", None),
+    ]
+
+
 def test_many_store_at_once(ledger: Ledger) -> None:
     """Workers that store at once make one row for each answer."""
     claimed = ledger.book_and_claim(*range(60))
@@ -148,3 +157,13 @@ def test_received_at_is_the_answers(ledger: Ledger) -> None:
     """A result's instant is the answer's, in UTC, not the storing's."""
     [row] = stored(ledger, created(77))
     assert row["received_at"].astimezone(UTC) == created(77).ended_at
+
+
+def test_a_worker_that_is_to_exit_leaves_the_rest_to_others(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many answers wait, it stores no more than the batch that it is at."""
+    monkeypatch.setattr(results, "_BATCH", 2)
+    for claim in ledger.book_and_claim(*range(5)):
+        ledger.settle((claim, refused("no such customer", 26)))
+    assert results.store_all(ledger.engine, stop=lambda: True) == 2
+    assert results.any_waiting(ledger.engine)
+    assert results.store_all(ledger.engine) == 3

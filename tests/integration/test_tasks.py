@@ -10,21 +10,21 @@ import pytest
 import sqlalchemy as sa
 
 from orderrelay_workers import processes, tasks
+from orderrelay_workers.ears import Ears
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from orderrelay_workers.runtime import Runtime
-    from orderrelay_workers.sidecar.sidecar import Sidecar
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Runtime]:
     """This process as a worker, as far as the task looks; its database has no tables."""
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
-    stand_in = cast("Runtime", SimpleNamespace(engine=engine, storing=threading.Lock()))
-    processes._running.append((stand_in, cast("Sidecar", None)))
+    stand_in = cast("Runtime", SimpleNamespace(engine=engine, storing=threading.Lock(), draining=threading.Event()))
+    processes._running.append(processes._Parts(stand_in, Ears(8), sidecar=None, health=None))
     yield stand_in
     processes._running.clear()
     engine.dispose()

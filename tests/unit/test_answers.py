@@ -196,8 +196,6 @@ def test_an_error_number_beyond_32_bits_is_left_out() -> None:
         b'{"Success":1}',
         json.dumps([EXAMPLE]).encode(),
         json.dumps(EXAMPLE).encode()[:-1],
-        json.dumps(EXAMPLE | {"Keys": ["x"]}).encode(),
-        json.dumps(EXAMPLE | {"Keys": 12614169}).encode(),
         b"\xff\xfe{\x00}\x00",
         b"[" * 100_000,
         b'{"Success":' * 50_000,
@@ -207,6 +205,46 @@ def test_an_error_number_beyond_32_bits_is_left_out() -> None:
 def test_an_unreadable_200_is_unknown(body: bytes) -> None:
     """A 200 that is not an operation result proves nothing, and may be resent if the look-up finds nothing."""
     verdict = read_order_answer(answer(200, body))
+    assert (verdict.outcome, verdict.if_absent) == (Outcome.UNKNOWN, JobState.WAITING)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"Keys": ["12"]}, {"Keys": 12}, {"Keys": [12], "DateTimeValue": 1}, {"Keys": None, "ErrorMessage": []}],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["Success", "success"])
+def test_a_success_with_a_wrong_property_is_never_sent_again(name: str, wrong: dict[str, Any]) -> None:
+    """Success counts also in an answer of which something else is malformed: parked if the look-up finds nothing."""
+    verdict = read_order_answer(result({name: True, **wrong}))
+    assert (verdict.outcome, verdict.if_absent) == (Outcome.UNKNOWN, JobState.PARKED)
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        {"Keys": [12]},
+        {"Keys": "12"},
+        {"ObjectsAffected": 1},
+        {"ObjectsAffected": 1.5},
+        {"Exception": {"Message": "x"}},
+        {"StackTrace": ["x"]},
+        *({"ErrorNumber": number} for number in (9, 11, 12, 15, 17, 139)),
+    ],
+    ids=str,
+)
+def test_a_malformed_refusal_that_hints_at_a_save_is_not_sent_again(hint: dict[str, Any]) -> None:
+    """A trace of a save counts also in a malformed refusal: rejected if the look-up finds nothing."""
+    verdict = read_order_answer(result({"Success": False, "ErrorMessage": 5, **hint}))
+    assert (verdict.outcome, verdict.if_absent) == (Outcome.UNKNOWN, JobState.REJECTED)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"ErrorNumber": 26}, {"ErrorNumber": []}, {"Keys": [], "ObjectsAffected": 0}], ids=str
+)
+def test_a_malformed_refusal_without_a_hint_may_be_sent_again(more: dict[str, Any]) -> None:
+    """What is malformed and hints at nothing is like an unreadable answer."""
+    verdict = read_order_answer(result({"Success": False, "ErrorMessage": 5, **more}))
     assert (verdict.outcome, verdict.if_absent) == (Outcome.UNKNOWN, JobState.WAITING)
 
 
@@ -483,6 +521,27 @@ def test_the_vendors_words_are_made_fit(text: str | bytes, short: str | None) ->
     shown = short_text(text)
     assert "abc" not in shown
     assert short is None or shown == short
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Password": "two words"',
+        r"{\"Password\":\"two words\"}",
+        r"{\\\"License\\\": \\\"two words\\\"}",
+        "'token' : 'two words'",
+        '"Password": "two words, cut of',
+        r'"Password": "two \" words"',
+    ],
+)
+def test_a_secret_in_quotes_is_hidden_to_its_end(text: str) -> None:
+    """A named secret is hidden with all its words, also where JSON stands inside a text of JSON."""
+    assert "words" not in short_text(text)
+
+
+def test_a_licence_is_hidden_in_both_spellings() -> None:
+    """British and American error pages are alike."""
+    assert "4711" not in short_text("licence=4711 license: 4711")
 
 
 # Anything at all

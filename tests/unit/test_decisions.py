@@ -191,6 +191,16 @@ def test_a_late_doubt_is_remembered_over_a_claim(outcome: Outcome) -> None:
     assert end(doubted.job, outcome).job.state is JobState.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("attempts", "error_number", "if_absent"), [(0, 26, JobState.REJECTED), (2, 16, JobState.PARKED)]
+)
+def test_a_late_doubt_is_remembered_over_a_refusal(attempts: int, error_number: int, if_absent: JobState) -> None:
+    """The vendor refuses the second request, perhaps as the first created the order: it is looked up before it ends."""
+    doubted = end(a_job(JobState.IN_PROGRESS, attempts=attempts), Outcome.UNKNOWN, token=OLDER).job
+    after = end(doubted, Outcome.REJECTED, error_number=error_number).job
+    assert (after.state, after.if_absent) == (JobState.UNKNOWN, if_absent)
+
+
 def test_a_late_doubt_is_remembered_over_a_lapse() -> None:
     """When the present claim lapses too, its own "not sent" does not clear the older request."""
     doubted = end(a_job(JobState.IN_PROGRESS), Outcome.UNKNOWN, token=OLDER).job
@@ -220,6 +230,12 @@ def test_a_found_order_learns_its_number() -> None:
     decision = end(found, Outcome.CREATED)
     assert (decision.job.order_number, decision.job.reference) == ("211", "r")
     assert decision.happenings == ()
+
+
+def test_an_order_that_a_person_named_by_its_number_learns_its_id() -> None:
+    """A look-up that was out when the person decided tells the id, which is no second order."""
+    decision = look(a_job(JobState.SUCCEEDED, order_number="211"), LookupVerdict("found", (77,)), NOW)
+    assert (decision.job.vendor_id, decision.happenings) == (77, ())
 
 
 @pytest.mark.parametrize("token", [OURS, OTHERS])
@@ -331,6 +347,24 @@ def test_failing_too_long_parks(kind: Literal["failing", "misconfigured", "not_s
     decision = look(job, verdict, NOW + seconds(3600))
     assert decision.job.state is JobState.PARKED
     assert kinds(decision) == [("gave_up", False)]
+
+
+def test_a_single_failing_look_up_is_asked_again_within_a_second() -> None:
+    """However often a job was looked up before, one failure in between costs it less than a second."""
+    job = look(an_unknown_job(lookups=9), LookupVerdict("failing"), NOW).job
+    assert NOW < job.due_at < NOW + seconds(1)
+
+
+@pytest.mark.parametrize(("failing_for", "wait"), [(1, 0.5), (20, 10), (600, 60)])
+def test_a_look_up_that_goes_on_failing_is_asked_ever_more_seldom(failing_for: float, wait: float) -> None:
+    """The wait is half of the time that the look-up has failed so far, half a second at least and a minute at most."""
+    job = an_unknown_job(lookup_failing_since=NOW - seconds(failing_for))
+    assert look(job, LookupVerdict("failing"), NOW).job.due_at == NOW + seconds(wait)
+
+
+def test_a_refused_token_costs_a_look_up_no_time() -> None:
+    """After a 401 the look-up is due at once: the next login is the wait."""
+    assert look(an_unknown_job(), LookupVerdict("unauthorized"), NOW).job.due_at == NOW
 
 
 @pytest.mark.parametrize("kind", ["unauthorized", "throttled"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -84,6 +85,25 @@ def test_a_worker_is_given_time_to_end_its_requests() -> None:
     longest = settings["start_fence_seconds"].default + settings["request_timeout_seconds"].default
     grace = compose()["services"]["worker"]["stop_grace_period"]
     assert int(grace.removesuffix("s")) > longest
+
+
+def test_a_worker_s_health_is_asked_for_where_it_answers() -> None:
+    """The image and the compose file ask the same question of a program that exists, and the image opens the port."""
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert re.search(r"^ *ORDERRELAY_HEALTH_PORT=[1-9]\d*", dockerfile, re.MULTILINE)
+    [asked] = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])$", dockerfile, re.MULTILINE | re.DOTALL)
+    command = YAML(typ="safe").load(asked)
+    assert compose()["services"]["worker"]["healthcheck"]["test"] == ["CMD", *command]
+    assert importlib.util.find_spec(command[2]) is not None
+
+
+def test_only_workers_are_asked_for_their_health() -> None:
+    """Nothing else of the image would answer, and be called unhealthy for it."""
+    others = [name for name, service in compose()["services"].items() if "build" in service and name != "worker"]
+    assert {name: compose()["services"][name]["healthcheck"] for name in others} == {
+        "init": {"disable": True},
+        "simulator": {"disable": True},
+    }
 
 
 def test_workers_start_after_the_tables_are_made() -> None:

@@ -69,6 +69,16 @@ def test_a_good_probe_closes_it(gate: Gate, fake_or_real_redis: redis.Redis) -> 
     assert hold_length(fake_or_real_redis) == 5
 
 
+def test_look_ups_are_held_for_a_second_first(gate: Gate, fake_or_real_redis: redis.Redis) -> None:
+    """Orders in doubt are asked about again a second after the look-up failed five times; only then it doubles."""
+    open_circuit(gate, Kind.LOOKUP)
+    lengths = [hold_length(fake_or_real_redis, Kind.LOOKUP)]
+    pass_time(fake_or_real_redis, 1)
+    assert gate.admit(ACME, Kind.LOOKUP, 1).probe
+    gate.report(ACME, Kind.LOOKUP, Report(finished=1, unwell=1, probe=True))
+    assert [*lengths, hold_length(fake_or_real_redis, Kind.LOOKUP)] == [1, 2]
+
+
 def test_bad_probes_double_the_hold(gate: Gate, fake_or_real_redis: redis.Redis) -> None:
     """Each probe that goes unwell doubles the hold, up to five minutes, and then there is one probe again."""
     open_circuit(gate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orderrelay_shared.states import JobState, Outcome
-from orderrelay_workers.people import NotForPeople, drop, resend, resolve
+from orderrelay_workers.people import NotForPeople, drop, resend, resolve, resolve_as_not_created
 from tests.unit.test_decisions import HOLDER, NOW, a_job, end, kinds
 
 STOPPED = [JobState.PARKED, JobState.REJECTED]
@@ -41,6 +41,18 @@ def test_only_a_parked_job_is_resolved() -> None:
     """What the vendor refused by a rule cannot be there, so it cannot be resolved."""
     with pytest.raises(NotForPeople, match="only a parked order"):
         resolve(a_job(JobState.REJECTED), NOW, "why", order_number="211")
+
+    with pytest.raises(NotForPeople, match="only a parked order"):
+        resolve_as_not_created(a_job(JobState.REJECTED), NOW, "why", has_lookup=True)
+
+
+@pytest.mark.parametrize(("has_lookup", "state"), [(True, JobState.UNKNOWN), (False, JobState.WAITING)])
+def test_what_a_person_did_not_find_is_sent(has_lookup: bool, state: JobState) -> None:
+    """A person's word that an order is not there sends it: looked up first where that is possible, else at once."""
+    decision = resolve_as_not_created(a_job(JobState.PARKED), NOW, "looked", has_lookup=has_lookup)
+    assert decision.job.state is state
+    detail = {"why": "looked", "was": "parked", "looked_up": has_lookup, "not_created": True}
+    assert [(h.kind, h.detail) for h in decision.happenings] == [("resent_by_person", detail)]
 
 
 def test_an_id_is_one_jobs() -> None:

@@ -126,9 +126,12 @@ def test_everything_is_described() -> None:
         "ORDERRELAY_REDIS_URL",
         "ORDERRELAY_MAX_WAITING",
         "ORDERRELAY_EXTERNAL_ID_MAX_LENGTH",
+        "ORDERRELAY_ACCEPT_REPLICAS",
+        "ORDERRELAY_ACCEPT_ON_DISK",
     ]
     assert all(row.description for row in rows)
     assert (rows[1].type, rows[1].default) == ("whole number", "1000000")
+    assert (rows[4].type, rows[4].default) == ("true|false", "false")
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,12 @@ def test_what_is_not_json_is_told_with_its_position(data: bytes | str, position:
     with pytest.raises(wire.WireInvalid, match="not JSON") as caught:
         wire.loads(data)
     assert caught.value.position == position
+
+
+def test_what_is_nested_too_deeply_to_be_written_says_so() -> None:
+    """A value that can be read but not be written again is a ValueError, not a crash of the interpreter's stack."""
+    deep: object = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="too deeply"):
+        wire.dumps(deep)

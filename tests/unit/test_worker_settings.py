@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,7 +81,6 @@ def test_nothing_is_created_at_load(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes are of POSIX")
 def test_private_folder(tmp_path: Path) -> None:
     """A state folder is made for this user alone."""
     folder = private_folder(tmp_path / "a" / "b")

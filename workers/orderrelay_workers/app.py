@@ -6,6 +6,7 @@ no retry, no countdown, no rate limit, no result backend. Each setting below tha
 
 from __future__ import annotations
 
+import atexit
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from orderrelay_shared import keys
 from orderrelay_shared.settings import SettingsInvalid
 from orderrelay_shared.urls import masked
-from orderrelay_workers import hints, processes
+from orderrelay_workers import early_stop, hints, processes
+from orderrelay_workers.consumer import PATIENCE, PatientAMQP
 from orderrelay_workers.ledger.companies import CompanyKeyTaken
 from orderrelay_workers.ledger.identity import OtherLedger
 from orderrelay_workers.logs import configure_logs
@@ -36,18 +38,13 @@ _THREADS_AT_LEAST = 8
 
 def make_app(settings: WorkerSettings) -> Celery:
     """The Celery app for these settings."""
-    app = Celery("orderrelay", set_as_current=True)
+    app = Celery("orderrelay", set_as_current=True, amqp=PatientAMQP)
     queues = [hints.orders_queue(alias) for alias in sorted(settings.companies)]
     queues += [hints.RESULTS_QUEUE, hints.RECONCILE_QUEUE]
     app.conf.update(
         broker_url=settings.broker_url,
         broker_transport_options={
-            # Without these a half-open connection makes a worker deaf for ever.
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "retry_on_timeout": False,
+            **PATIENCE,
             "visibility_timeout": 3600,
             "global_keyprefix": keys.CELERY_PREFIX,
             "client_name": "orderrelay-celery",
@@ -106,6 +103,7 @@ def _on_setup_logging(**_: Any) -> None:
 
 @signals.worker_init.connect(weak=False)
 def _on_worker_init(sender: Any, **_: Any) -> None:
+    early_stop.listen()
     configure_logs(
         settings
     )  # Celery sets logging up only after this signal, and what is told here has to be masked too
@@ -115,7 +113,8 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
         name = f"{pool.__module__}.{pool.__name__}".removeprefix("celery.concurrency.")
         _stop(2, f"worker pool {name} is not supported: start with `-P threads`, or with `orderrelay worker`")
     try:
-        processes.begin(settings, app)
+        atexit.register(processes.end)  # however this process ends before Celery says so
+        worker = processes.begin(settings, app, threads=sender.concurrency)
     except SettingsInvalid as error:
         _stop(2, *error.lines)
     except (CompanyKeyTaken, NotMigrated, OtherLedger) as error:
@@ -125,6 +124,15 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
     except SQLAlchemyError as error:
         cause = type(getattr(error, "orig", None) or error).__name__
         _stop(3, f"the database at {masked(settings.database_url)} does not answer: {cause}")
+    # Never declared, so that nothing of it stays in Redis; and consumed with `-Q` too, which has been applied by now.
+    canaries = hints.canary_queue(worker.boot_id)
+    app.amqp.queues.select_add(Queue(canaries, routing_key=canaries, no_declare=True))
+
+
+@signals.worker_ready.connect(weak=False)
+def _on_worker_ready(sender: Any, **_: Any) -> None:
+    early_stop.repeat()
+    processes.consuming(sender)
 
 
 @signals.worker_shutting_down.connect(weak=False)
@@ -133,5 +141,5 @@ def _on_worker_shutting_down(**_: Any) -> None:
 
 
 @signals.worker_shutdown.connect(weak=False)
-def _on_worker_shutdown(**_: Any) -> None:
-    processes.end()
+def _on_worker_shutdown(sender: Any, **_: Any) -> None:
+    processes.ended_by_celery(sender.exitcode)

@@ -44,6 +44,7 @@ class Job:
     reference: str | None = None
     error_number: int | None = None
     reason: str | None = None
+    cleared_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,10 @@ class Happening:
     kind: str
     alarm: bool = False
     detail: dict[str, object] = field(default_factory=dict[str, object])
+
+    def for_log(self) -> dict[str, object]:
+        """The detail without raw bytes: those are kept in the ledger, and no mask would see a secret in them."""
+        return {name: value for name, value in self.detail.items() if not name.endswith("_base64")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +128,9 @@ def settle(
     elif left:
         job = _count(job, spent=spent)
     after = _refused_or_unclear(job, verdict, now, policy)
-    if after.state is JobState.WAITING and job.state is JobState.IN_PROGRESS and job.if_absent is not None:
+    if after.state is not JobState.UNKNOWN and job.state is JobState.IN_PROGRESS and job.if_absent is not None:
         reason = f"an earlier request has perhaps created it; the last: {verdict.reason}"
-        after = _doubt(job, now, job.if_absent, reason, after.error_number)
+        after = _doubt(job, now, after.state, reason, after.error_number)
     return Decision(after)
 
 
@@ -228,10 +233,10 @@ def weigh(
         case "absent" if control:
             return Decision(_absent(replace(job, lookup_failing_since=None), asked_at, now, policy))
         case "unauthorized" | "throttled":
-            wait = policy.breather() if verdict.retry_after_seconds is None else timedelta(
-                seconds=verdict.retry_after_seconds
-            )  # fmt: skip
-            return Decision(replace(job, due_at=now + wait))
+            wait = timedelta(seconds=verdict.retry_after_seconds or 0.0)
+            if verdict.kind == "throttled" and verdict.retry_after_seconds is None:
+                wait = policy.breather()
+            return Decision(replace(job, due_at=now + wait))  # the next login, or the gate, is the wait of a 401
         case "absent":
             reason = "the look-up found nothing, but has not found a known order of this company either"
             return _lookup_failed(job, now, policy, reason)
@@ -243,6 +248,8 @@ def _found(job: Job, vendor_ids: tuple[int, ...], now: datetime, holder: uuid.UU
     told: dict[str, object] = {"vendor_ids": list(vendor_ids)}
     first, *others = vendor_ids
     if job.state is JobState.SUCCEEDED:
+        if job.vendor_id is None and not others and holder in (None, job.id):  # a person named it by its number alone
+            return Decision(replace(job, vendor_id=first))
         extra = [i for i in vendor_ids if i != job.vendor_id]
         return Decision(job, (Happening("doubled", alarm=True, detail=told),) if extra else ())
     if holder is not None and holder != job.id:
@@ -274,14 +281,16 @@ def _absent(job: Job, asked_at: datetime, now: datetime, policy: Policy) -> Job:
         case JobState.PARKED:
             return _park(job, now, reason)
         case _:
-            return _again(job, now, policy, reason)
+            return _again(replace(job, cleared_at=now), now, policy, reason)
 
 
 def _lookup_failed(job: Job, now: datetime, policy: Policy, reason: str) -> Decision:
     since = job.lookup_failing_since or now
     if now - since >= timedelta(seconds=policy.lookup_failing_seconds):
         return Decision(_park(job, now, f"{job.reason}; {reason}" if job.reason else reason), (Happening("gave_up"),))
-    wait = min(60.0, 2.0 ** min(job.lookups, 6)) * (0.75 + 0.5 * policy.chance())
+    # Each wait is half of the time that it has failed so far, so a single failure costs half a second, and an outage
+    # is asked about once a minute in the end; the gate's circuit keeps it from being asked by all jobs at once.
+    wait = min(60.0, max(0.5, (now - since).total_seconds() / 2)) * (0.75 + 0.5 * policy.chance())
     return Decision(replace(job, lookup_failing_since=since, due_at=now + timedelta(seconds=wait)))
 
 

@@ -49,7 +49,9 @@ def resolve(
     if job.state is not JobState.PARKED:
         raise NotForPeople(f"it is {job.state}; only a parked order can be resolved")
     if vendor_id is None and not order_number:
-        raise NotForPeople("say which order it is at the vendor: its order number, or its id")
+        raise NotForPeople(
+            "say which order it is at the vendor: its order number, or its id; or that it is not there: --not-created"
+        )
     if holder is not None and holder != job.id:
         raise NotForPeople(f"id {vendor_id} is already that of job {holder}")
     detail: dict[str, object] = {"why": why, "vendor_id": vendor_id, "order_number": order_number}
@@ -63,6 +65,23 @@ def resolve(
         reason=None,
     )
     return Decision(succeeded, (Happening("resolved_by_person", detail=detail),))
+
+
+def resolve_as_not_created(job: Job, now: datetime, why: str, *, has_lookup: bool) -> Decision:
+    """A person has looked at the vendor, and the order is not there: so it is sent, as by `resend`.
+
+    Args:
+        job: A parked job.
+        now: By the shared clock.
+        why: How the person knows.
+        has_lookup: Whether the vendor can be asked first all the same.
+
+    Raises:
+        NotForPeople: The job is not parked.
+    """
+    if job.state is not JobState.PARKED:
+        raise NotForPeople(f"it is {job.state}; only a parked order can be resolved")
+    return resend(job, now, why, has_lookup=has_lookup, surely_not_created=True)
 
 
 def resend(job: Job, now: datetime, why: str, *, has_lookup: bool, surely_not_created: bool = False) -> Decision:
@@ -80,7 +99,8 @@ def resend(job: Job, now: datetime, why: str, *, has_lookup: bool, surely_not_cr
     """
     if job.state not in STOPPED:
         raise NotForPeople(f"it is {job.state}; only a parked or rejected order can be sent again")
-    happening = Happening("resent_by_person", detail={"why": why, "was": str(job.state), "looked_up": has_lookup})
+    detail: dict[str, object] = {"why": why, "was": str(job.state), "looked_up": has_lookup}
+    happening = Happening("resent_by_person", detail={**detail, "not_created": surely_not_created})
     begun_anew = replace(_freed(job), since=now, due_at=now, attempts=0, error_number=None)
     if has_lookup:
         unknown = replace(
@@ -96,7 +116,11 @@ def resend(job: Job, now: datetime, why: str, *, has_lookup: bool, surely_not_cr
             "there is no look-up that could tell whether the vendor has it; look there yourself, "
             "and say --not-created if it does not"
         )
-    return Decision(replace(begun_anew, state=JobState.WAITING, reason=f"sent again by a person: {why}"), (happening,))
+    reason = f"sent again by a person: {why}"
+    waiting = replace(
+        begun_anew, state=JobState.WAITING, reason=reason, cleared_at=now
+    )  # cautious mode believes it too
+    return Decision(waiting, (happening,))
 
 
 def drop(job: Job, now: datetime, why: str) -> Decision:

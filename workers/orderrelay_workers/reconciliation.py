@@ -1,11 +1,17 @@
-"""The story of finding out: look unknown orders up by ExternalId, and believe an empty list only with evidence."""
+"""The story of finding out: look unknown orders up by ExternalId, and believe an empty list only with evidence.
+
+One flow works on one company in one process for a bounded time. Look-ups run on the event loop; this thread takes
+what is due and settles what has ended, so that one slow answer holds up no other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import queue
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,14 +20,18 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orderrelay_workers import statuses
-from orderrelay_workers.gate import Kind, Report
+from orderrelay_workers.gate import Kind, Refusal, Report
 from orderrelay_workers.ledger import companies, unknowns
-from orderrelay_workers.ledger.engine import clock, reading
+from orderrelay_workers.ledger.engine import clock, is_away, reading
 from orderrelay_workers.ledger.settling import LookedUp, settle_lookups
+from orderrelay_workers.runtime import CompanyGone
 from orderrelay_workers.tokens import NoToken, Token
 from orderrelay_workers.vendor.answers import LookupVerdict, read_lookup_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
     from orderrelay_workers.gate import Permits
     from orderrelay_workers.ledger.settling import Settled
     from orderrelay_workers.ledger.unknowns import Unknown
@@ -32,15 +42,30 @@ if TYPE_CHECKING:
 FLOW_SECONDS = 10.0
 
 #: Look-ups may reserve so far ahead, in seconds. Orders may reserve only one second, so look-ups always get a turn.
-_HORIZON_SECONDS = 3.0
+_HORIZON_SECONDS = 2.0
 
 #: Look-ups ask for this share of the company's rate while orders want all of it.
 _SHARE = 0.2
+
+#: So many look-ups may be out at once even where the rate is low, so that one that hangs holds up no others.
+_MOST_OUT_AT_LEAST = 10
 
 #: A control is believed for so long.
 _CONTROL_HOLDS = timedelta(hours=1)
 
 _THROTTLE_SECONDS = 1.0
+
+#: After an answer has come, others may join its settle for so long, in seconds.
+_LINGER_SECONDS = 0.05
+
+#: When nothing more is due but look-ups are out, look again after so long, in seconds.
+_LOOK_AGAIN_SECONDS = 0.25
+
+#: A closed gate is waited for so long, in seconds; beyond that the thread is better used for others.
+_WORTH_WAITING_SECONDS = 1.0
+
+#: After Redis or the database failed, try again after so long, in seconds. What was seen is kept meanwhile.
+_TROUBLE_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -51,47 +76,114 @@ def reconcile(worker: Runtime, company: str, *, for_seconds: float = FLOW_SECOND
         return
     with structlog.contextvars.bound_contextvars(company=company):
         try:
-            _Flow(worker, company).run(time.monotonic() + for_seconds)
-        except (RedisError, SQLAlchemyError) as error:  # the promoter asks again
-            _log.warning("nothing_looked_up", error=type(error).__name__)
+            flow = _Flow(worker, company, for_seconds)
+            try:
+                flow.run()
+            except (RedisError, SQLAlchemyError) as error:  # the promoter asks again
+                _log.warning("nothing_looked_up", error=type(error).__name__)
+            finally:
+                flow.let_go()
+        except CompanyGone:
+            return
         finally:
             worker.reconciling.end(company)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A look-up that has ended; without an exchange nothing was seen, and the job comes due again by itself."""
+
+    unknown: Unknown
+    token: Token
+    exchange: Exchange | None
+    probe: bool
+
+
 class _Flow:
-    def __init__(self, worker: Runtime, company: str) -> None:
+    def __init__(self, worker: Runtime, company: str, for_seconds: float) -> None:
         self._worker = worker
         self._company = company
-        self._company_id = worker.companies[company].id
+        self._company_id = worker.serve(company).id
+        self._ends_at = time.monotonic() + for_seconds
         settings = worker.settings
         self._batch = max(1, int(settings.companies[company].rate_per_second * _SHARE))
+        # What one process has taken is lost time for its orders if it dies, so it takes no more than it soon asks.
+        self._most_out = max(_MOST_OUT_AT_LEAST, self._batch)
         self._taken_for_seconds = settings.request_timeout_seconds + _HORIZON_SECONDS + 5
+        self._ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
+        self._out = 0
+        self._unsettled: list[LookedUp] = []
 
-    def run(self, ends_at: float) -> None:
+    def run(self) -> None:
+        """Work until nothing is due, the gate says "not now" for long, or the time is over."""
+        next_take = 0.0
+        while True:
+            now = time.monotonic()
+            over = now >= self._ends_at or self._worker.draining.is_set()
+            may_take = not over and not self._unsettled and self._out < self._most_out
+            if may_take and now >= next_take:
+                wait = self._take_more_if_possible()
+                if not self._out and (wait is None or wait > _WORTH_WAITING_SECONDS):
+                    return  # jobs wait in the ledger, not here; the promoter asks again
+                next_take = time.monotonic() + (_LOOK_AGAIN_SECONDS if wait is None else wait)
+            if over and not self._out:
+                return  # what could not be settled comes due again by itself
+            self._settle(self._gather(next_take if may_take else now + _LOOK_AGAIN_SECONDS))
+
+    def let_go(self) -> None:
+        """Give back the places of look-ups that are still out, as after an error; their jobs come due again."""
+        while self._out:
+            ended = self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS)
+            self._out -= len(ended)
+            if ended:
+                self._report([], len(ended), any(e.probe for e in ended))
+
+    def _take_more_if_possible(self) -> float | None:
+        """Take more, unless Redis or the database is away: what is out has to be settled all the same."""
+        try:
+            return self._take_more()
+        except (RedisError, SQLAlchemyError) as error:
+            _log.warning("nothing_looked_up", error=type(error).__name__)
+            return _TROUBLE_SECONDS
+
+    def _take_more(self) -> float | None:
+        """Take and start what is due and permitted.
+
+        Returns:
+            Seconds until it is worth trying again; None if nothing is due.
+        """
         worker = self._worker
-        while time.monotonic() < ends_at and not worker.draining.is_set():
-            token = worker.tokens.get(self._company)
-            if isinstance(token, NoToken):
-                return  # the promoter asks again
-            permits = self._admit(self._batch)
-            if not permits.granted:
-                return
-            taken: list[Unknown] = []
-            try:
-                taken = unknowns.take_due(
-                    worker.engine,
-                    self._company_id,
-                    permits.granted,
-                    for_seconds=self._taken_for_seconds,
-                    owner=worker.boot_id,
-                )
-            finally:
-                self._give_back(permits, permits.granted - len(taken))
-            if not taken:
-                return
-            self._look_up(taken, token, permits)
+        token = worker.tokens.get(self._company)
+        if isinstance(token, NoToken):
+            return max(token.wait_seconds, 0.05)
+        permits = self._admit(self._batch)
+        if not permits.granted:
+            return max(permits.wait_seconds, 0.05)
+        granted_at = time.monotonic()
+        taken: list[Unknown] = []
+        try:
+            taken = unknowns.take_due(
+                worker.engine,
+                self._company_id,
+                permits.granted,
+                for_seconds=self._taken_for_seconds,
+                owner=worker.boot_id,
+                alias=self._company,
+            )
+        finally:
+            self._give_back(permits, permits.granted - len(taken))
+        for index, unknown in enumerate(taken):
+            self._start(unknown, token, permits, granted_at + permits.wait_of(index))
+        if not taken:
+            return None
+        return _LOOK_AGAIN_SECONDS if len(taken) < permits.granted else permits.wait_of(len(taken) - 1)
 
     def _admit(self, want: int) -> Permits:
+        permits = self._worker.gate.admit(self._company, Kind.LOOKUP, want, horizon_seconds=_HORIZON_SECONDS)
+        if permits.refusal is not Refusal.UNSEEDED:
+            return permits
+        # After a wipe the orders in doubt shall not wait for the next mirroring.
+        self._worker.refresh_companies(companies.by_alias(self._worker.engine))
         return self._worker.gate.admit(self._company, Kind.LOOKUP, want, horizon_seconds=_HORIZON_SECONDS)
 
     def _give_back(self, permits: Permits, unused: int) -> None:
@@ -100,50 +192,96 @@ class _Flow:
         except RedisError as error:  # what was taken has to be looked up all the same; the beat tells the gate
             _log.warning("gate_not_told", error=type(error).__name__)
 
-    def _look_up(self, taken: list[Unknown], token: Token, permits: Permits) -> None:
+    def _start(self, unknown: Unknown, token: Token, permits: Permits, at: float) -> None:
+        self._out += 1
+        future = self._worker.loop.start(self._ask(unknown.external_id, token, at))
+
+        def ended(done: Future[Exchange]) -> None:
+            error = None if done.cancelled() else done.exception()
+            seen = done.cancelled() or error is not None
+            if seen:
+                _log.error("look_up_lost", job=str(unknown.job_id), error=type(error).__name__)
+            self._ended.put(_Ended(unknown, token, None if seen else done.result(), permits.probe))
+
+        future.add_done_callback(ended)
+
+    async def _ask(self, external_id: str, token: Token, at: float) -> Exchange:
+        await asyncio.sleep(max(0.0, at - time.monotonic()))
+        return await self._worker.vendor.look_up(self._company, token.text, external_id)
+
+    def _gather(self, until: float) -> list[_Ended]:
+        """Wait for a look-up to end, then take what ends with it."""
+        timeout = min(max(until - time.monotonic(), 0.001), _LOOK_AGAIN_SECONDS)
+        try:
+            batch = [self._ended.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+        linger_until = time.monotonic() + _LINGER_SECONDS
+        while len(batch) < self._out:
+            try:
+                batch.append(self._ended.get(timeout=max(0.0, linger_until - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def _settle(self, ended: list[_Ended]) -> None:
         worker = self._worker
-        exchanges = self._ask([u.external_id for u in taken], token, permits)
-        verdicts = [read_lookup_answer(exchange) for exchange in exchanges]
-        self._report(verdicts, token, permits)
-        control = self._control(token) if any(v.kind == "absent" for v in verdicts) else False
-        batch = [
-            LookedUp(u.job_id, u.company_id, u.claim, u.number, worker.boot_id, exchange, verdict, control, u.taken_at)
-            for u, exchange, verdict in zip(taken, exchanges, verdicts, strict=True)
-        ]
-        self._tell(settle_lookups(worker.engine, batch, worker.policy, actor=worker.actor), batch)
+        self._out -= len(ended)
+        seen = [(e, e.exchange, read_lookup_answer(e.exchange)) for e in ended if e.exchange is not None]
+        if ended:
+            self._report([(e.token, verdict) for e, _, verdict in seen], len(ended), any(e.probe for e in ended))
+        batch = [*self._unsettled]
+        self._unsettled = []
+        control = any(v.kind == "absent" for _, _, v in seen) and self._control_if_possible(seen[0][0].token)
+        for e, exchange, verdict in seen:
+            u = e.unknown
+            batch.append(
+                LookedUp(
+                    u.job_id, u.company_id, u.claim, u.number, worker.boot_id, exchange, verdict, control, u.taken_at
+                )
+            )
+        if not batch:
+            return
+        try:
+            settled = settle_lookups(worker.engine, batch, worker.policy, actor=worker.actor)
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            _log.warning("look_ups_not_settled_yet", held=len(batch), error=type(error).__name__)
+            self._unsettled = batch
+            time.sleep(_TROUBLE_SECONDS)
+            return
+        self._tell(settled, batch)
 
-    def _ask(self, external_ids: list[str], token: Token, permits: Permits) -> list[Exchange]:
-        granted_at = time.monotonic()
-
-        async def ask(index: int, external_id: str) -> Exchange:
-            await asyncio.sleep(max(0.0, granted_at + permits.wait_of(index) - time.monotonic()))
-            return await self._worker.vendor.look_up(self._company, token.text, external_id)
-
-        async def ask_all() -> list[Exchange]:
-            return await asyncio.gather(*(ask(i, x) for i, x in enumerate(external_ids)))
-
-        return self._worker.loop.run(ask_all())
-
-    def _report(self, verdicts: list[LookupVerdict], token: Token, permits: Permits) -> None:
+    def _report(self, seen: Sequence[tuple[Token, LookupVerdict]], finished: int, probe: bool) -> None:
         worker = self._worker
-        kinds = [v.kind for v in verdicts]
-        throttles = [v.retry_after_seconds or _THROTTLE_SECONDS for v in verdicts if v.kind == "throttled"]
+        kinds = [v.kind for _, v in seen]
+        throttles = [v.retry_after_seconds or _THROTTLE_SECONDS for _, v in seen if v.kind == "throttled"]
         report = Report(
-            finished=len(verdicts),
+            finished=finished,
             good=kinds.count("found") + kinds.count("absent"),
             unwell=kinds.count("failing") + kinds.count("not_sent"),
-            trip=next((v.reason for v in verdicts if v.kind == "misconfigured"), None),
+            trip=next((v.reason for _, v in seen if v.kind == "misconfigured"), None),
             throttle_seconds=max(throttles, default=None),
-            probe=permits.probe,
+            probe=probe,
         )
+        refused = {token.text: token for token, v in seen if v.kind == "unauthorized"}
+        taken = {token.text: token for token, v in seen if v.kind in ("found", "absent")}
         try:
             worker.gate.report(self._company, Kind.LOOKUP, report)
-            if "unauthorized" in kinds:
-                worker.tokens.refused(self._company, token, "the look-up was answered 401")
-            elif report.good:
+            for token in taken.values():
                 worker.tokens.accepted(self._company, token)
+            for token in refused.values():
+                worker.tokens.refused(self._company, token, "the look-up was answered 401")
         except RedisError as error:  # what the look-ups found has to be settled all the same
             _log.warning("gate_not_told", error=type(error).__name__)
+
+    def _control_if_possible(self, token: Token) -> bool:
+        try:
+            return self._control(token)
+        except (RedisError, SQLAlchemyError) as error:
+            _log.warning("lookup_control_not_made", error=type(error).__name__)
+            return False
 
     def _control(self, token: Token) -> bool:
         """Whether this look-up finds an order that is known to exist; asked anew every hour, or with new settings."""
@@ -156,15 +294,13 @@ class _Flow:
         if passed_at is not None and now - passed_at < _CONTROL_HOLDS:
             return True
         for known in unknowns.known_orders(worker.engine, self._company_id, worker.settings.settling_seconds):
-            try:
-                permits = self._admit(1)
-            except RedisError:
-                return False
+            permits = self._admit(1)
             if not permits.granted:
                 return False
-            [exchange] = self._ask([known.external_id], token, permits)
+            at = time.monotonic() + permits.wait_of(0)
+            exchange = worker.loop.run(self._ask(known.external_id, token, at))
             verdict = read_lookup_answer(exchange)
-            self._report([verdict], token, permits)
+            self._report([(token, verdict)], 1, permits.probe)
             record = LookedUp(
                 known.job_id, self._company_id, uuid.uuid4(), 0, worker.boot_id, exchange, verdict, False, now
             )
@@ -196,4 +332,4 @@ class _Flow:
             )
         for job_id, happening in settled.happenings:
             if happening.alarm:  # anything else is told above
-                _log.error(happening.kind, job=str(job_id), **happening.detail)
+                _log.error(happening.kind, job=str(job_id), **happening.for_log())

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orderrelay_shared import redis_connection
-from orderrelay_workers import spool
+from orderrelay_workers import hints, spool, statuses
 from orderrelay_workers.audit import results
 from orderrelay_workers.decisions import Policy
 from orderrelay_workers.event_loop import EventLoop
 from orderrelay_workers.gate import Gate, Limits
-from orderrelay_workers.hints import Hints
-from orderrelay_workers.ledger import claims, companies, identity, liveness, migrate
-from orderrelay_workers.ledger.engine import is_sqlite, open_engine
+from orderrelay_workers.ledger import caution, claims, companies, identity, liveness, migrate
+from orderrelay_workers.ledger.caution import LedgerWentBack
+from orderrelay_workers.ledger.engine import is_sqlite, open_engine, reading
 from orderrelay_workers.settings import WorkerSettings, require_companies
 from orderrelay_workers.settle_surely import settle_or_halve
 from orderrelay_workers.tokens import Tokens
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from celery import Celery
 
+#: A worker's statements are small; one that takes longer waits for something that is wrong, in seconds.
+_STATEMENT_SECONDS = 20
+
 _log = structlog.get_logger(__name__)
+
+
+class CompanyGone(Exception):
+    """A company is no longer served here; the next hint finds it, if it is again."""
 
 
 class NotMigrated(Exception):
@@ -117,19 +124,25 @@ class Runtime:
         self.storing = threading.Lock()
         self.engine = self._open_ledger(settings)
         self.ledger_id = identity.ledger_id(self.engine)
-        self.redis: redis.Redis = redis_connection.connect(settings.redis_url, client_name="orderrelay-worker")
+        self.redis: redis.Redis = redis_connection.connect(
+            settings.redis_url, timeout_seconds=hints.TIMEOUT_SECONDS, client_name="orderrelay-worker"
+        )
         identity.check(self.redis, self.ledger_id)
         self.life_sign = liveness.LifeSign(self.engine, self.boot_id, self.name, metadata.version("orderrelay"))
         self.life_sign.begin()
+        self.check_ledger()
         self.gate = Gate(self.redis, self.boot_id, probe_lease_seconds=settings.lease_seconds)
         self.companies: dict[str, companies.Company] = {}
+        self._counting = threading.Lock()
+        self.claims_made = 0
         self._refused: set[str] = set()
+        self._newer_gates: set[str] = set()
         self._key_digests: dict[str, bytes] = {}
         self._register_companies()
         self.refresh_companies(companies.by_alias(self.engine))
         self.spool_folder: Path = settings.spool_folder / self.ledger_id.hex
         self.replay_spool()
-        self.hints = Hints(app, settings.broker_url)
+        self.hints = hints.Hints(app, settings.broker_url)
         self.loop = EventLoop()
         self.vendor = self.loop.run(_vendor(settings))
         self.tokens = Tokens(
@@ -138,7 +151,9 @@ class Runtime:
 
     @staticmethod
     def _open_ledger(settings: WorkerSettings) -> sa.Engine:
-        engine = open_engine(settings.database_url, application_name="orderrelay-worker")
+        engine = open_engine(
+            settings.database_url, application_name="orderrelay-worker", statement_seconds=_STATEMENT_SECONDS
+        )
         if is_sqlite(engine):
             before, now = migrate.migrate(engine)
             if before != now:
@@ -160,6 +175,9 @@ class Runtime:
         A company that is bound to another key than this process has is not served here: its orders would go to other
         books. (At a worker's start `register` pauses it as well.)
         """
+        if any(alias not in known or known[alias].key_digest is None for alias in self.settings.companies):
+            self._register_companies()  # they were, at the start: the database was restored from before that
+            known = companies.by_alias(self.engine)
         served = {alias: known[alias] for alias in self.settings.companies if alias in known}
         for alias in [a for a, company in served.items() if company.key_digest != self._key_digests[a]]:
             if alias not in self._refused:
@@ -174,9 +192,15 @@ class Runtime:
     def _mirror(self, company: companies.Company) -> None:
         gate = self.gate.state(company.alias)
         if gate is None:
+            self.check_ledger()  # Redis was wiped, perhaps in one outage with the database
             in_flight = claims.in_flight_by_owner(self.engine, company.id)
             self.gate.seed(company.alias, limits_of(company), company.paused_reason, in_flight)
             _log.info("gate_seeded", company=company.alias, paused=company.paused_reason)
+        elif gate.is_newer:  # nothing is sent from here until this worker is replaced as well
+            if company.alias not in self._newer_gates:
+                _log.warning("gate_is_of_a_newer_version", company=company.alias)
+            self._newer_gates.add(company.alias)
+            return
         elif company.paused_reason is not None and gate.paused is None:
             self.gate.pause(company.alias, company.paused_reason)
             _log.warning("company_is_paused", company=company.alias, reason=company.paused_reason)
@@ -185,6 +209,49 @@ class Runtime:
             _log.info("company_is_resumed", company=company.alias)
         if gate is not None and gate.limits != limits_of(company):
             self.gate.set_limits(company.alias, limits_of(company))
+
+    def check_ledger(self) -> None:
+        """See whether the database has forgotten claims, and be cautious if so."""
+        try:
+            caution.check(self.engine, self.redis, self.ledger_id)
+        except LedgerWentBack as error:
+            self.be_cautious(error)
+
+    def be_cautious(self, error: LedgerWentBack) -> None:
+        """Have every order looked up before it is sent, from now on, by all workers; whoever notices first begins."""
+        lease_seconds = self.settings.lease_seconds
+        statuses.forget_all(self.redis)  # one that tells of a forgotten job would pass for its booking
+        begun = caution.begin(
+            self.engine, str(error), actor=self.actor, lease_seconds=lease_seconds, seen=error.standing
+        )  # fmt: skip
+        if begun is not None:
+            _log.error("cautious_mode_began", reason=str(error))
+            caution.forget(self.redis, self.ledger_id, begun)
+
+    def come_back(self) -> None:
+        """The database has forgotten this worker, or claims of it: be cautious, then appear among the workers again."""
+        made = self.claims_made
+        with reading(self.engine) as connection:
+            standing = caution.read_standing(connection)
+        self.be_cautious(LedgerWentBack("the database no longer knows a worker that runs, or its claims", standing))
+        self.count_claims(-made)
+        self.life_sign.appear()
+
+    def count_claims(self, claims: int) -> None:
+        """Note that this process has made claims."""
+        with self._counting:
+            self.claims_made = max(0, self.claims_made + claims)
+
+    def serve(self, company: str) -> companies.Company:
+        """A company that this process serves.
+
+        Raises:
+            CompanyGone: It was served a moment ago.
+        """
+        found = self.companies.get(company)
+        if found is None:
+            raise CompanyGone(company)
+        return found
 
     def results_wait(self) -> bool:
         """Whether an answer waits to be stored as an operation result."""

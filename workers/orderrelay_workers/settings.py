@@ -190,6 +190,14 @@ class WorkerSettings(ProducerSettings):
     ] = frozenset()
     """The vendor's error numbers that are worth another attempt; empty: none."""
 
+    health_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """The port where a worker answers `GET /live` and `GET /ready`; 0: it does not. One for each worker."""
+
+    health_host: Annotated[
+        str, AfterValidator(addresses.listen_host), Allowed("an IP address, such as 127.0.0.1 or 0.0.0.0")
+    ] = "127.0.0.1"
+    """The address that HEALTH_PORT is opened on; 0.0.0.0 where probes come from outside, as in Kubernetes."""
+
     log_format: Literal["console", "json"] = "console"
     """How log lines look: coloured text for people or one JSON object a line."""
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _FIRST_WAIT_SECONDS = 0.2
 _MOST_WAIT_SECONDS = 5.0
 
+#: The longest such wait of a worker that is to exit, in seconds: its patience shall not be overrun by it.
+_MOST_WAIT_AT_EXIT_SECONDS = 1.0
+
 #: A worker that is to exit waits so long for the database, then spools, in seconds.
 _PATIENCE_AT_EXIT_SECONDS = 10.0
 
@@ -63,12 +66,20 @@ def settle_surely(worker: Runtime, batch: Sequence[Settlement], unsent: Sequence
                 if given_up or time.monotonic() - leaving_since > _PATIENCE_AT_EXIT_SECONDS:
                     _spool(worker, [*batch, *(_unsent(worker, claim) for claim in unsent)])
                     return None
-            time.sleep(wait)
+            _wait(worker, wait)
             wait = min(wait * 2, _MOST_WAIT_SECONDS)
         else:
             if away:
                 _log.info("ledger_back", settled=len(batch))
             return settled
+
+
+def _wait(worker: Runtime, seconds: float) -> None:
+    """Wait before the next try; not as long where this worker is to exit, or is told to meanwhile."""
+    if worker.draining.is_set():
+        time.sleep(min(seconds, _MOST_WAIT_AT_EXIT_SECONDS))
+    else:
+        worker.draining.wait(seconds)
 
 
 def _spool(worker: Runtime, batch: Sequence[Settlement]) -> None:

@@ -20,8 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from orderrelay_shared.states import Outcome
 from orderrelay_workers import statuses
 from orderrelay_workers.gate import Kind, Permits, Refusal, Report
-from orderrelay_workers.ledger import claims
+from orderrelay_workers.ledger import caution, claims
+from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.settling import Settlement
+from orderrelay_workers.runtime import CompanyGone
 from orderrelay_workers.settle_surely import settle_surely
 from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import NoToken, Token
@@ -87,11 +89,16 @@ def submit(worker: Runtime, company: str, *, for_seconds: float = FLOW_SECONDS) 
     if company not in worker.companies or not worker.submitting.begin(company):
         return
     with structlog.contextvars.bound_contextvars(company=company):
-        flow = _Flow(worker, company, for_seconds)
         try:
-            more = flow.run()
+            flow = _Flow(worker, company, for_seconds)
+            try:
+                more = flow.run()
+            finally:
+                flow.see_out()
+                flow.tell_progress()
+        except CompanyGone:
+            return
         finally:
-            flow.tell_progress()
             asked = worker.submitting.end(company)
     if (more or asked) and not worker.draining.is_set():
         worker.hints.orders(company)
@@ -101,7 +108,7 @@ class _Flow:
     def __init__(self, worker: Runtime, company: str, for_seconds: float) -> None:
         self._worker = worker
         self._company = company
-        self._company_id = worker.companies[company].id
+        self._company_id = worker.serve(company).id
         self._ends_at = time.monotonic() + for_seconds
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._out = 0
@@ -147,6 +154,20 @@ class _Flow:
         except (RedisError, SQLAlchemyError) as error:
             _log.warning("nothing_claimed", error=type(error).__name__)
             return _TROUBLE_SECONDS
+        except LedgerWentBack as error:
+            self._be_cautious(error)
+            return _TROUBLE_SECONDS
+
+    def _be_cautious(self, went_back: LedgerWentBack) -> None:
+        try:
+            self._worker.be_cautious(went_back)
+        except (RedisError, SQLAlchemyError) as error:  # nothing is claimed until somebody's beat has begun it
+            _log.warning("cautious_mode_not_begun", error=type(error).__name__)
+
+    def see_out(self) -> None:
+        """After an unforeseen error: what is out has to be settled all the same."""
+        while self._out:
+            self._settle(self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS))
 
     def _start_more(self) -> float | None:
         """Claim and start what is due and permitted.
@@ -172,9 +193,13 @@ class _Flow:
                 permits.granted,
                 owner=worker.boot_id,
                 lease_seconds=worker.settings.lease_seconds,
+                alias=company,
+                remembered=caution.recall(worker.redis, worker.ledger_id),
+                made=worker.claims_made,
             )
         finally:
             self._give_back(permits, permits.granted - len(claimed))
+        self._remember(claimed)
         for index, claim in enumerate(claimed):
             self._start(claim, token, watch, permits, granted_at + permits.wait_of(index))
         if not claimed:
@@ -187,6 +212,15 @@ class _Flow:
         except RedisError as error:  # what was claimed has to start all the same; the beat tells the gate
             _log.warning("gate_not_told", error=type(error).__name__)
 
+    def _remember(self, claimed: list[Claim]) -> None:
+        """Before anything leaves: if the database forgets these claims, Redis still knows that there were some."""
+        if claimed:
+            self._worker.count_claims(len(claimed))
+            try:
+                caution.remember(self._worker.redis, self._worker.ledger_id, claimed[0].claims)
+            except RedisError as error:  # what was claimed has to start all the same; the beat tells it
+                _log.warning("claims_not_remembered", error=type(error).__name__)
+
     @staticmethod
     def _pause_after(permits: Permits, started: int, granted_at: float) -> float:
         """After a full grant the next permits begin to be free about half-way through; else look when asked."""
@@ -195,8 +229,8 @@ class _Flow:
         return max(0.0, granted_at + permits.wait_of(started // 2) - time.monotonic())
 
     def _start(self, claim: Claim, token: Token, watch: Stopwatch, permits: Permits, at: float) -> None:
-        self._out += 1
         future = self._worker.loop.start(self._send(claim, token, watch, at))
+        self._out += 1
 
         def ended(done: Future[Exchange | None]) -> None:
             error = None if done.cancelled() else done.exception()
@@ -311,4 +345,4 @@ class _Flow:
             )
         for job_id, happening in settled.happenings:
             tell = _log.error if happening.alarm else _log.info
-            tell(happening.kind, job=str(job_id), **happening.detail)
+            tell(happening.kind, job=str(job_id), **happening.for_log())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  dataclass fields are read at run time by tests and docs
 
 import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState
-from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger import caution, schema
 from orderrelay_workers.ledger.engine import clock, reading
 
 _job = schema.job.c
@@ -18,7 +19,10 @@ _event = schema.event.c
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How much there is. `by_state` has all states; ages are in seconds, None if nothing waits or is unknown."""
+    """How much there is. `by_state` has all states; ages are in seconds, None if nothing waits or is unknown.
+
+    `cautious_since` is when cautious mode began; None if it is not on.
+    """
 
     by_state: dict[JobState, int]
     attempts: int
@@ -29,6 +33,7 @@ class Stats:
     set_aside: int
     oldest_waiting_seconds: float | None
     oldest_unknown_seconds: float | None
+    cautious_since: datetime | None
 
 
 def count_all(engine: sa.Engine, company_id: int | None = None) -> Stats:
@@ -63,4 +68,5 @@ def count_all(engine: sa.Engine, company_id: int | None = None) -> Stats:
             set_aside=by_alarm.get("set_aside", 0),
             oldest_waiting_seconds=None if waiting is None else max(0.0, (now - waiting[2]).total_seconds()),
             oldest_unknown_seconds=None if unknown is None else max(0.0, (now - unknown[3]).total_seconds()),
+            cautious_since=caution.read_standing(connection).since,
         )

@@ -19,7 +19,7 @@ from orderrelay_workers.ledger.engine import clock, is_away, reading
 from orderrelay_workers.ledger.rows import insert_ignoring, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 #: So many answers are stored in one transaction.
@@ -42,8 +42,12 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 _log = structlog.get_logger(__name__)
 
 
-def store_all(engine: sa.Engine) -> int:
+def store_all(engine: sa.Engine, *, stop: Callable[[], bool] = lambda: False) -> int:
     """Store all answers that are not stored yet, in batches. Any number of workers may do so at once.
+
+    Args:
+        engine: The ledger.
+        stop: Asked after each batch whether to leave the rest to others.
 
     Returns:
         How many were stored.
@@ -51,7 +55,7 @@ def store_all(engine: sa.Engine) -> int:
     total = 0
     while taken := _store_batch(engine):
         total += taken
-        if taken < _BATCH:
+        if taken < _BATCH or stop():
             break
     return total
 
@@ -137,4 +141,7 @@ def _naive(value: datetime) -> datetime:
 
 
 def _json(value: Any) -> str | None:
-    return text(wire.dumps(value).decode("utf-8", "replace"))
+    try:
+        return text(wire.dumps(value).decode("utf-8", "replace"))
+    except ValueError:  # it could be read but not be written; the attempt has it verbatim
+        return None

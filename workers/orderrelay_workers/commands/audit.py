@@ -235,6 +235,8 @@ def stats(*, company: _Company = "", as_json: _Json = False) -> None:
         age = numbers.pop(name)
         if isinstance(age, float):
             numbers[name.removesuffix("_seconds")] = lasting(age)
+    if numbers["cautious_since"] is None:
+        del numbers["cautious_since"]
     show_facts([(name.replace("_", " "), number) for name, number in numbers.items()])
 
 

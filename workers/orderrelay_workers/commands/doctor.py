@@ -60,7 +60,9 @@ def _examine(settings: WorkerSettings) -> list[Finding]:
     from orderrelay_workers.diagnosis.of_companies import try_logins  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
-        client, found = of_redis.look_at_redis(settings.redis_url)
+        client, found = of_redis.look_at_redis(
+            settings.redis_url, of_redis.Asked(settings.accept_replicas, settings.accept_on_disk)
+        )
         if client is not None:
             opened.callback(client.close)
         if settings.broker_url != settings.redis_url:
@@ -101,7 +103,8 @@ def _look_within(settings: WorkerSettings, client: redis.Redis | None, engine: s
     from orderrelay_shared import keys  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.audit import facts  # noqa: PLC0415
     from orderrelay_workers.diagnosis import of_companies, of_database  # noqa: PLC0415
-    from orderrelay_workers.ledger import companies, migrate  # noqa: PLC0415
+    from orderrelay_workers.ledger import caution, companies, migrate  # noqa: PLC0415
+    from orderrelay_workers.ledger.engine import reading  # noqa: PLC0415
 
     found: list[Finding] = []
     ledger_id = None
@@ -113,6 +116,11 @@ def _look_within(settings: WorkerSettings, client: redis.Redis | None, engine: s
             found.append(of_database.judge_ledger_id(ledger_id, marked if isinstance(marked, bytes) else None))
         found.append(of_database.judge_workers(facts.workers(engine)))
         found += of_database.judge_content(facts.content(engine))
+        with reading(engine) as connection:
+            standing = caution.read_standing(connection)
+        has_lookup = bool(settings.lookup_path)
+        held = caution.count_not_looked_up(engine)
+        found += of_database.judge_caution(standing, held, has_lookup=has_lookup)
         known = companies.by_alias(engine)
         found += of_companies.judge_binding(settings, known, ledger_id)
     if client is not None:

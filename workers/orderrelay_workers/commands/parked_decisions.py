@@ -55,20 +55,35 @@ def resolve(
     why: _Why,
     number: Annotated[str, typer.Option(help="The vendor's order number of it.")] = "",
     vendor_id: Annotated[int | None, typer.Option(help="The vendor's id of it.", min=1)] = None,
+    not_created: Annotated[
+        bool, typer.Option("--not-created", help="You have looked: it is not there. So it is sent.")
+    ] = False,
     company: _Company = "",
     as_json: _Json = False,
 ) -> None:
-    """Say that a parked order is at the vendor, under which number; if it is not, use `orderrelay parked resend`.
+    """Say what a look at the vendor showed: a parked order is there (--number, --vendor-id), or not (--not-created).
+
+    If it is there, it has succeeded. If not, it is sent, looked up first wherever there is a look-up; to end it
+    instead, use `orderrelay parked drop`.
 
     Exit code: 0 done, 1 not found or not possible, 2 usage, 3 database unreachable.
     Example: orderrelay parked resolve webshop-1001 --number 211 --why "seen in SoftOne GO by Åsa"
     """
     from orderrelay_workers import people  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.commands.opening import USAGE, end  # noqa: PLC0415
+    from orderrelay_workers.settings import load_worker_settings  # noqa: PLC0415
+
+    if not_created and (number or vendor_id is not None):
+        end("an order with a number or an id is at the vendor; leave out --not-created, or those", USAGE)
+    has_lookup = bool(load_worker_settings().lookup_path)
 
     def decision(job: Job, now: datetime, holder: uuid.UUID | None) -> Decision:
+        if not_created:
+            return people.resolve_as_not_created(job, now, why, has_lookup=has_lookup)
         return people.resolve(job, now, why, vendor_id=vendor_id, order_number=number or None, holder=holder)
 
-    _decide(_Choice([order], company), decision, "resolved", yes=True, as_json=as_json, vendor_id=vendor_id)
+    done = "resolved as not created, and sent" if not_created else "resolved"
+    _decide(_Choice([order], company), decision, done, yes=True, as_json=as_json, vendor_id=vendor_id)
 
 
 @app.command("resend")
@@ -84,6 +99,8 @@ def resend(
     as_json: _Json = False,
 ) -> None:
     """Send stopped orders again, each looked up at the vendor first wherever there is a look-up.
+
+    For a parked order --not-created says the same as `orderrelay parked resolve --not-created`, of many at a time.
 
     Exit code: 0 done or only told, 1 some not found or not possible, 2 usage, 3 database unreachable.
     Example: orderrelay parked resend --company acme --reason "account year" --rejected --why "2027 is open" --yes

@@ -1,4 +1,4 @@
-"""`orderrelay pause` and `orderrelay resume`: stop and start one company's orders."""
+"""`orderrelay pause` and `orderrelay resume`: stop and start one company's orders; begin and end cautious mode."""
 
 from __future__ import annotations
 
@@ -13,21 +13,36 @@ if TYPE_CHECKING:
     from orderrelay_workers.ledger.companies import Company
     from orderrelay_workers.settings import WorkerSettings
 
-_Company = Annotated[str, typer.Argument(help="Alias of the company.")]
+_Company = Annotated[str, typer.Argument(help="Alias of the company.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object as the last line.")]
 
 
 def pause(
-    company: _Company,
+    company: _Company = "",
     *,
     reason: Annotated[str, typer.Option(help="Why, for those who see it paused; default: who paused it.")] = "",
+    begin_cautious: Annotated[
+        bool,
+        typer.Option(
+            "--begin-cautious", help="Instead: have every order of all companies looked up before it is sent."
+        ),
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Stop sending a company's orders. They are still accepted and booked, and wait; what is out comes to its end.
 
+    --begin-cautious is for a database that may have forgotten what was sent, such as a restored backup; workers begin
+    that by themselves where they notice it. End it with: orderrelay resume --end-cautious
+
     Exit code: 0 paused, 1 unknown company or paused already for another reason, 2 usage, 3 database unreachable.
     Example: orderrelay pause acme --reason "stock-taking until Monday"
     """
+    from orderrelay_workers.commands import cautious  # noqa: PLC0415  heavy; --help must be quick
+
+    cautious.require_one(company, "--begin-cautious", given=begin_cautious)
+    if begin_cautious:
+        cautious.begin(reason, as_json=as_json)
+        return
     from orderrelay_workers.commands.opening import REFUSED, USAGE, actor, end, known_company, opened_ledger  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.ledger import companies  # noqa: PLC0415
     from orderrelay_workers.ledger.rows import text  # noqa: PLC0415
@@ -56,10 +71,13 @@ def pause(
 
 
 def resume(
-    company: _Company,
+    company: _Company = "",
     *,
     same_company: Annotated[
         bool, typer.Option("--same-company", help="The changed COMPANY_API_KEY is a new key of the same company.")
+    ] = False,
+    end_cautious: Annotated[
+        bool, typer.Option("--end-cautious", help="Instead: end cautious mode. What waits is still looked up first.")
     ] = False,
     as_json: _Json = False,
 ) -> None:
@@ -68,6 +86,12 @@ def resume(
     Exit code: 0 resumed or not paused, 1 unknown company or key not confirmed, 2 usage or settings, 3 database
     unreachable. Example: orderrelay resume acme
     """
+    from orderrelay_workers.commands import cautious  # noqa: PLC0415  heavy; --help must be quick
+
+    cautious.require_one(company, "--end-cautious", given=end_cautious)
+    if end_cautious:
+        cautious.end(as_json=as_json)
+        return
     from orderrelay_workers.commands.opening import REFUSED, actor, end, known_company, opened_ledger  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.ledger import companies  # noqa: PLC0415
     from orderrelay_workers.settings import load_worker_settings  # noqa: PLC0415

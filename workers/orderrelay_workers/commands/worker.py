@@ -18,8 +18,13 @@ def worker(
     """Run a worker: book accepted orders, submit them, find out about unknown ones, store results.
 
     Start as many as you like, on one host with SQLite, on any number with PostgreSQL. SIGTERM or Ctrl-C stops
-    claiming, lets requests that are out come to their end, and exits 0.
+    claiming, lets requests that are out come to their end, and exits 0. A worker that hears no hints any more, and
+    cannot help itself, exits 3: have it started again.
     """
+    from orderrelay_workers import early_stop  # noqa: PLC0415  as below
+
+    early_stop.listen()
+    from orderrelay_workers import processes  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.app import WORKER_FLAGS, app, settings  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.logs import configure_logs  # noqa: PLC0415
 
@@ -34,3 +39,4 @@ def worker(
     if queues:
         arguments += ["--queues", queues]
     app.worker_main(arguments)
+    raise typer.Exit(processes.exit_code())

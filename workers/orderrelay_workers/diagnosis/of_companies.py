@@ -91,6 +91,9 @@ def judge_gate(alias: str, state: GateState | None) -> list[Finding]:
     """What a company's gate means for it. A pause is told by the ledger."""
     if state is None:
         return [warning(alias, "its gate is closed until a worker opens it", "start one with: orderrelay worker")]
+    if state.limits is None:
+        text = "its gate is of a newer version: workers of this version send nothing"
+        return [warning(alias, text, "bring all workers, and this command, to the newer version")]
     found = [
         problem(
             alias,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from orderrelay_workers.ledger.caution import Standing
+
 #: Below this much free disk the SQLite file's folder is worth a warning, in bytes.
 _LITTLE_DISK = 1024**3
 
@@ -102,6 +104,21 @@ def judge_content(content: facts.ContentFacts) -> list[Finding]:
     ]
     found = [warning("ledger", f"{count} {what}", f"look at them: {see}") for count, what, see in wanting if count]
     return found or [ok("ledger", "nothing waits for a person")]
+
+
+def judge_caution(standing: Standing, not_looked_up: int, *, has_lookup: bool) -> list[Finding]:
+    """Whether cautious mode is on, and what that means for what waits."""
+    if standing.since is None:
+        return []
+    then = "each is looked up before it is sent" if has_lookup else "there is no look-up, so each is parked"
+    return [
+        problem(
+            "ledger",
+            f"cautious mode is on since {standing.since:%Y-%m-%dT%H:%M:%SZ}, begun by {standing.by}: "
+            f"{standing.reason}; {not_looked_up} orders wait for it, {then}",
+            "have producers enqueue again what was accepted lately, then: orderrelay resume --end-cautious",
+        )
+    ]
 
 
 def judge_workers(workers: facts.WorkerFacts) -> Finding:

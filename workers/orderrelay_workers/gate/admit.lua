@@ -9,7 +9,8 @@
 --       again after wait_us.
 -- Why atomic: two workers that read the same state would both take the last slot, or both be the one probe.
 --
--- Fields of the gate (times are Redis TIME in us): interval_us, burst, max_in_flight, rate_per_second (for show);
+-- Fields of the gate (times are Redis TIME in us): layout (missing: 1, as before it was written; a script that finds a
+-- newer one than its own refuses, and writes nothing); interval_us, burst, max_in_flight, rate_per_second (for show);
 -- paused (a text; missing: not paused); tat_us (when the last slot that was given away is paid off);
 -- throttled_until_us (the vendor said "later"); and per kind <kind>_unwell (requests unwell in a row),
 -- <kind>_held_until_us (missing: closed circuit), <kind>_hold_us, <kind>_reason, <kind>_probe (boot id),
@@ -17,6 +18,7 @@
 local boot, kind = ARGV[1], ARGV[2]
 local want, horizon_us = tonumber(ARGV[3]), tonumber(ARGV[4])
 local outstanding, probe_lease_us = tonumber(ARGV[5]), tonumber(ARGV[6])
+local LAYOUT = 1
 local LONGEST_HORIZON_US = 60000000
 local LONGEST_THROTTLE_US = 86400000000
 -- A worker repeats its count at each beat; one that has not for this long is gone and was forgotten by nobody.
@@ -30,7 +32,11 @@ local function refuse(refusal, wait_us, reason)
 end
 
 local field = redis.call('HMGET', KEYS[1], 'interval_us', 'burst', 'max_in_flight', 'paused', 'tat_us',
-  'throttled_until_us', kind .. '_held_until_us', kind .. '_hold_us', kind .. '_reason', kind .. '_probe_until_us')
+  'throttled_until_us', kind .. '_held_until_us', kind .. '_hold_us', kind .. '_reason', kind .. '_probe_until_us',
+  'layout')
+if (tonumber(field[11] or 1) or math.huge) > LAYOUT then
+  return refuse('newer', 5000000, 'a newer version keeps this gate')
+end
 local interval, burst, max_in_flight = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
 if not (interval and burst and max_in_flight) then
   return refuse('unseeded', 1000000)

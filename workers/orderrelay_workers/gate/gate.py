@@ -29,6 +29,9 @@ _SCRIPTS: Final = ("admit", "report", "give_back", "seed", "adjust", "forget", "
 #: As in admit.lua: no slot further ahead is given away, in seconds.
 LONGEST_HORIZON_SECONDS: Final = 60.0
 
+#: As in the scripts: the newest layout of the gate's hash that this version knows.
+LAYOUT: Final = 1
+
 #: How long one thread waits for another's call about the same company before it gives up, in seconds.
 _TURN_SECONDS: Final = 5.0
 
@@ -199,6 +202,8 @@ class Gate:
         reply = self._run("state", _gate_keys(company), [])
         now_us = int(_text(reply[0]))
         gate, in_flight = _pairs(reply[1]), _pairs(reply[2])
+        if _is_newer(gate.get("layout", "1")):
+            return GateState(limits=None, paused=None, holds=(), throttled_seconds=0.0, in_flight=0)
         if not {"rate_per_second", "burst", "max_in_flight"} <= gate.keys():
             return None
         limits = Limits(float(gate["rate_per_second"]), int(gate["burst"]), int(gate["max_in_flight"]))
@@ -256,6 +261,10 @@ class Gate:
 
 def _gate_keys(company: str) -> tuple[str, str]:
     return keys.gate(company), keys.gate_in_flight(company)
+
+
+def _is_newer(layout: str) -> bool:
+    return not layout.isdecimal() or int(layout) > LAYOUT
 
 
 def _limit_values(limits: Limits) -> tuple[int, int, int, str]:

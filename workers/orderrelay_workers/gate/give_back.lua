@@ -4,14 +4,19 @@
 -- ARGV  1 boot id, hex                2 kind: order, lookup or login      3 own requests in flight now, exactly
 --       4 how many are given back     5 interval in us of the grant       6 end_us of the grant
 --       7 1 if the grant was a probe, else 0
--- Return 1 if the slots went back, else 0: somebody has reserved behind them, and waits as told then.
+-- Return 1 if the slots went back, else 0: somebody has reserved behind them, and waits as told then; or the gate is of
+--       a newer layout, and nothing was written.
 -- Why atomic: the slots may go back only while they are the last ones.
 local boot, kind, outstanding = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local unused, interval = tonumber(ARGV[4]), tonumber(ARGV[5])
+local LAYOUT = 1
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
+if (tonumber(redis.call('HGET', KEYS[1], 'layout') or 1) or math.huge) > LAYOUT then
+  return 0
+end
 if outstanding > 0 then
   redis.call('HSET', KEYS[2], boot, string.format('%.0f@%.0f', outstanding, now))
 else

@@ -24,6 +24,7 @@ class Refusal(StrEnum):
     HELD = "held"  #: The circuit of this kind is open.
     PROBING = "probing"  #: The circuit is open, and one request is out to see whether it may close.
     IN_FLIGHT = "in_flight"  #: As many requests as allowed are in flight.
+    NEWER = "newer"  #: The gate is of a layout that only newer workers know.
     RATE = "rate"  #: No slot is free within the horizon.
 
 
@@ -136,15 +137,20 @@ class GateState:
     """A company's gate as it is now, for people to read.
 
     Attributes:
-        limits: Rate, burst and cap in force.
+        limits: Rate, burst and cap in force; None in a gate of a newer layout, of which nothing else is known here.
         paused: Why it is paused, or None.
         holds: The open circuits.
         throttled_seconds: How much longer the vendor asked to wait; 0 if not.
         in_flight: Requests in flight, of all workers.
     """
 
-    limits: Limits
+    limits: Limits | None
     paused: str | None
     holds: tuple[Hold, ...]
     throttled_seconds: float
     in_flight: int
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether only newer workers know the gate's layout: this version sends nothing, and changes nothing in it."""
+        return self.limits is None

@@ -4,19 +4,24 @@
 -- ARGV  1 boot id, hex                2 kind: order, lookup or login      3 own requests in flight now, exactly
 --       4 how many ended well         5 how many ended unwell             6 1 if the probe is among them, else 0
 --       7 reason to open at once, or ""                                   8 the wait in us that the vendor asked for, or 0
--- Return 1, or 0 if the gate is not seeded (then only the count was written).
+-- Return 1, or 0 if the gate is not seeded (then only the count was written), or of a newer layout (then nothing was).
 -- Why atomic: counting, opening and doubling are one decision; two workers would open twice and double twice.
 local boot, kind, outstanding = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local good, unwell, probe = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local trip, throttle_us = ARGV[7], tonumber(ARGV[8])
+local LAYOUT = 1
 local OPENS_AT = 5
-local FIRST_HOLD_US = 5000000
+-- Orders in doubt shall not wait long after a short outage; their look-ups create nothing and are few.
+local FIRST_HOLD_US = kind == 'lookup' and 1000000 or 5000000
 local LONGEST_HOLD_US = 300000000
 local LONGEST_THROTTLE_US = 86400000000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
+if (tonumber(redis.call('HGET', KEYS[1], 'layout') or 1) or math.huge) > LAYOUT then
+  return 0
+end
 if outstanding > 0 then
   redis.call('HSET', KEYS[2], boot, string.format('%.0f@%.0f', outstanding, now))
 else

@@ -7,6 +7,7 @@
 --       8.. boot id and count of every other worker that has requests in flight, in pairs
 -- Return 1, or 0 if there was a gate already (then nothing was changed).
 -- Why atomic: a late second seed would forget a pause, a hold and the slots that were given away since the first.
+local LAYOUT = '1'
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end
@@ -38,7 +39,7 @@ local tat = now
 if busy then
   tat = now + 1000000 + (burst - 1) * interval
 end
-redis.call('HSET', KEYS[1], 'interval_us', ARGV[1], 'burst', ARGV[2], 'max_in_flight', ARGV[3],
+redis.call('HSET', KEYS[1], 'layout', LAYOUT, 'interval_us', ARGV[1], 'burst', ARGV[2], 'max_in_flight', ARGV[3],
   'rate_per_second', ARGV[4], 'tat_us', string.format('%.0f', tat))
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[1], 'paused', ARGV[5])

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from orderrelay_shared.intake import BODY_VERSION
 from orderrelay_shared.states import JobState, Outcome
 from orderrelay_workers import decisions
-from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger import caution, companies, schema
+from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.engine import clock, reading
 from orderrelay_workers.ledger.rows import lock_jobs, write_jobs
 from orderrelay_workers.vendor.answers import Verdict
@@ -40,6 +41,7 @@ class Claim:
         number: The number of the request that this claim allows, from 1.
         body: The order as one JSON object, to be sent.
         body_digest: SHA-256 of the body.
+        claims: How many claims the ledger has counted, with those that were made together with this one.
     """
 
     job_id: uuid.UUID
@@ -49,11 +51,20 @@ class Claim:
     number: int
     body: bytes
     body_digest: bytes
+    claims: int
 
 
 def claim(
-    engine: sa.Engine, company_id: int, limit: int, *, owner: uuid.UUID, lease_seconds: float
-) -> list[Claim]:  # fmt: skip
+    engine: sa.Engine,
+    company_id: int,
+    limit: int,
+    *,
+    owner: uuid.UUID,
+    lease_seconds: float,
+    alias: str | None = None,
+    remembered: int | None = None,
+    made: int = 0,
+) -> list[Claim]:
     """Claim up to so many due jobs of a company, the longest due first; committed when this returns.
 
     Args:
@@ -62,10 +73,19 @@ def claim(
         limit: How many at most.
         owner: Boot id of the claiming worker.
         lease_seconds: After so long the claim is over, and its jobs are unknown.
+        alias: What the worker takes the company to be.
+        remembered: How many claims Redis remembered just before; None: it remembers nothing.
+        made: How many claims the worker itself has made so far, at least.
+
+    Raises:
+        LedgerWentBack: The database has forgotten claims, so what waits may have been sent; nothing was claimed.
     """
     token = uuid.uuid4()
     with engine.begin() as connection:
         now = clock(connection)
+        standing = caution.read_standing(connection)
+        if (why := standing.went_back(remembered)) is not None:
+            raise LedgerWentBack(why, standing)
         query = (
             sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
             .join_from(
@@ -73,7 +93,7 @@ def claim(
                 schema.revision,
                 sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
             )
-            .where(_due(company_id, now))
+            .where(_due(company_id, now, cautious=standing.since is not None))
             .order_by(_job.due_at)
             .limit(limit)
             .with_for_update(of=schema.job, key_share=True, skip_locked=True)
@@ -93,18 +113,25 @@ def claim(
                 lease_until=now + timedelta(seconds=lease_seconds),
             )
         )
+        is_counted = caution.count_claims(connection, owner, len(rows), made=made)
+        if alias is not None and not (is_counted and companies.is_called(connection, company_id, alias)):
+            why = f"the database no longer knows this worker, or {alias} as the company that it was"
+            raise LedgerWentBack(why, standing)
+    claims = standing.claims + len(rows)
     return [
-        Claim(row.id, company_id, token, row.external_id, row.requests + 1, row.body, row.body_digest) for row in rows
+        Claim(row.id, company_id, token, row.external_id, row.requests + 1, row.body, row.body_digest, claims)
+        for row in rows
     ]
 
 
-def _due(company_id: int, now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(
+def _due(company_id: int, now: datetime, *, cautious: bool) -> sa.ColumnElement[bool]:
+    due = sa.and_(
         _job.company_id == company_id,
         _job.state == sa.literal_column(f"'{JobState.WAITING}'"),  # a literal, so that the partial index serves
         _job.due_at <= now,
         _job.body_version <= BODY_VERSION,  # what a newer version wrote is left for newer workers
     )
+    return sa.and_(due, caution.is_cleared()) if cautious else due
 
 
 def give_back(engine: sa.Engine, claims: Sequence[Claim], *, reason: str | None = None) -> int:
@@ -155,8 +182,10 @@ def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:
     found: list[str] = []
     with reading(engine) as connection:
         now = clock(connection)
+        cautious = caution.read_standing(connection).since is not None
         for company_id, alias in aliases.items():
-            if connection.execute(sa.select(sa.exists(sa.select(1).where(_due(company_id, now))))).scalar():
+            due = sa.select(1).where(_due(company_id, now, cautious=cautious))
+            if connection.execute(sa.select(sa.exists(due))).scalar():
                 found.append(alias)
     return found
 

@@ -151,6 +151,11 @@ def _company(row: sa.RowMapping) -> Company:
     )
 
 
+def is_called(connection: sa.Connection, company_id: int, alias: str) -> bool:
+    """Whether the company still is the one that a worker knows: a restored backup may give its number to another."""
+    return connection.execute(sa.select(_table.alias).where(_table.id == company_id)).scalar_one_or_none() == alias
+
+
 def pause(engine: sa.Engine, alias: str, reason: str, *, actor: str, alarm: bool = False) -> bool:
     """Pause a company. False if it is not known, or paused already (the first reason stays)."""
     with engine.begin() as connection:

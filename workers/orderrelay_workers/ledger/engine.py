@@ -24,20 +24,46 @@ if TYPE_CHECKING:
 #: How long a SQLite writer waits for another, in seconds; the locking is unfair, so this is generous.
 _SQLITE_BUSY_SECONDS = 30
 
-#: How long PostgreSQL may take for one statement, and to connect, in seconds.
+#: How long PostgreSQL may take for one statement, by default, and to connect, in seconds.
 _STATEMENT_SECONDS = 60
 _CONNECT_SECONDS = 5
+
+#: The server ends a statement in time by itself. If not even that is heard so much later, in seconds, it never will be.
+_ANSWER_LOST_SECONDS = 5
+
+#: A process that is frozen inside a transaction holds its row locks for so long at most, in seconds.
+_IDLE_IN_TRANSACTION_SECONDS = 10
+
+#: A link on which what was sent is not even received for so long is given up, in seconds; keepalives cannot tell then.
+_UNHEARD_SECONDS = 15
 
 #: PostgreSQL's code for a write in a read-only transaction.
 _READ_ONLY = "25006"
 
 
-def open_engine(database_url: str, *, application_name: str = "orderrelay") -> sa.Engine:
-    """An engine for a normalised database URL (`sqlite:///…` or `postgresql+psycopg://…`). Connects lazily."""
+def open_engine(
+    database_url: str, *, application_name: str = "orderrelay", statement_seconds: int = _STATEMENT_SECONDS
+) -> sa.Engine:
+    """An engine for a normalised database URL (`sqlite:///…` or `postgresql+psycopg://…`). Connects lazily.
+
+    Args:
+        database_url: The URL.
+        application_name: What PostgreSQL calls its connections.
+        statement_seconds: How long PostgreSQL may take for one statement.
+    """
     url = sa.make_url(database_url)
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url)
-    return sa.create_engine(
+    return _open_postgres(url, application_name, statement_seconds)
+
+
+def _open_postgres(url: sa.URL, application_name: str, statement_seconds: int) -> sa.Engine:
+    from orderrelay_workers.ledger.bounded_connection import BoundedConnection  # noqa: PLC0415  the driver is not SQLite's
+
+    class Connection(BoundedConnection):
+        answer_seconds = statement_seconds + _ANSWER_LOST_SECONDS
+
+    engine = sa.create_engine(
         url,
         pool_size=8,
         max_overflow=8,
@@ -48,9 +74,31 @@ def open_engine(database_url: str, *, application_name: str = "orderrelay") -> s
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": f"-c statement_timeout={_STATEMENT_SECONDS * 1000} -c timezone=UTC -c synchronous_commit=on",
+            "tcp_user_timeout": _UNHEARD_SECONDS * 1000,
+            "options": f"-c statement_timeout={statement_seconds * 1000} -c timezone=UTC -c synchronous_commit=on "
+            f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_SECONDS * 1000}",
         },
     )
+
+    def try_timeline(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        """Some hosted PostgreSQLs do not tell their timeline."""
+        driver: Any = engine.dialect.dbapi
+        cursor = connection.cursor()
+        try:
+            cursor.execute(TIMELINE.text)
+        except driver.OperationalError:  # says nothing about that
+            pass
+        except driver.Error:
+            engine.update_execution_options(tells_timeline=False)
+        finally:
+            connection.rollback()
+
+    def connect(_: sa.Dialect, __: ConnectionPoolEntry, cargs: Any, cparams: Any) -> Any:
+        return Connection.connect(*cargs, **cparams)
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "first_connect", try_timeline)
+    return engine
 
 
 def _open_sqlite(url: sa.URL) -> sa.Engine:
@@ -90,6 +138,11 @@ def is_sqlite(engine: sa.Engine) -> bool:
     return engine.dialect.name == "sqlite"
 
 
+def tells_timeline(engine: sa.Engine) -> bool:
+    """Whether the database is one that `TIMELINE` can be asked of, and is known after its first connection."""
+    return not is_sqlite(engine) and engine.get_execution_options().get("tells_timeline", True)
+
+
 def clock(connection: sa.Connection) -> datetime:
     """Now by the clock that all workers share: the database's; on SQLite this host's. Aware, UTC."""
     if connection.dialect.name == "sqlite":
@@ -99,6 +152,11 @@ def clock(connection: sa.Connection) -> datetime:
 
 
 _CLOCK = sa.text("SELECT clock_timestamp()")
+
+#: PostgreSQL's timeline, as the first eight hex digits of a log file's name; a standby has none of its own yet.
+TIMELINE = sa.text(
+    "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
+)
 
 
 def is_away(error: BaseException) -> bool:

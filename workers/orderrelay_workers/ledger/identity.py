@@ -45,5 +45,5 @@ def check(redis: redis.Redis, ours: uuid.UUID) -> None:
         raise OtherLedger(
             f"this Redis belongs to ledger {theirs}, but the database holds ledger {ours.hex}. Two ledgers behind one "
             f"intake would create orders twice. Use the database or the Redis that belongs to the other; only if that "
-            f"ledger is gone for good, delete the key {keys.LEDGER_ID!r}"
+            f"ledger is gone for good, delete the key {keys.LEDGER_ID!r}, and run: orderrelay pause --begin-cautious"
         )

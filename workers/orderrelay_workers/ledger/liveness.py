@@ -50,26 +50,41 @@ class LifeSign:
             self._file = unready.open("wb")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unready.rename(folder / f"{self._boot_id.hex}.lock")
-        self.beat("running")
+        self.appear()
 
-    def beat(self, state: str) -> None:
-        """Say that this worker is alive, and `running` or `draining`."""
+    def appear(self) -> None:
+        """Appear among the workers, or appear again in a database that has forgotten this one."""
         with self._engine.begin() as connection:
             now = clock(connection)
-            seen = connection.execute(
-                sa.update(schema.worker).where(_worker.boot_id == self._boot_id).values(beat_at=now, state=state)
-            )
-            if seen.rowcount == 0:
-                connection.execute(
-                    insert_ignoring(self._engine, schema.worker).values(
-                        boot_id=self._boot_id,
-                        name=self._name,
-                        version=self._version,
-                        started_at=now,
-                        beat_at=now,
-                        state=state,
-                    )
+            connection.execute(
+                insert_ignoring(self._engine, schema.worker).values(
+                    boot_id=self._boot_id,
+                    name=self._name,
+                    version=self._version,
+                    started_at=now,
+                    beat_at=now,
+                    state="running",
                 )
+            )
+
+    def beat(self, state: str, *, made: int = 0) -> bool:
+        """Say that this worker is alive, and `running` or `draining`.
+
+        Args:
+            state: Which of both.
+            made: How many claims it has made so far, at least.
+
+        Returns:
+            False if the ledger does not know this worker, or has forgotten claims of it.
+        """
+        with self._engine.begin() as connection:
+            seen = connection.execute(
+                sa.update(schema.worker)
+                .where(_worker.boot_id == self._boot_id)
+                .values(beat_at=clock(connection), state=state)
+                .returning(_worker.claims)
+            ).scalar_one_or_none()
+        return seen is not None and seen >= made
 
     def end(self) -> None:
         """Disappear, with nothing in progress any more."""

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orderrelay_shared.job_status import JobStatus
+from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
 from orderrelay_workers.decisions import Happening, Job
 from orderrelay_workers.ledger import schema
@@ -155,8 +155,11 @@ def read_statuses(connection: sa.Connection, job_ids: Iterable[uuid.UUID]) -> di
             table.reference,
             table.error_number,
             table.reason,
+            schema.revision.c.content_digest,
         )
         .join_from(schema.job, schema.company)
+        # Of what was enqueued, as conflicts are judged by; a correction does not change it.
+        .outerjoin(schema.revision, (schema.revision.c.job_id == table.id) & (schema.revision.c.number == 1))
         .where(table.id.in_(list(job_ids)))
     )
     return {
@@ -171,6 +174,7 @@ def read_statuses(connection: sa.Connection, job_ids: Iterable[uuid.UUID]) -> di
             reference=row.reference,
             error_number=row.error_number,
             reason=row.reason,
+            content=None if row.content_digest is None else content_mark(row.content_digest),
         )
         for row in connection.execute(query)
     }

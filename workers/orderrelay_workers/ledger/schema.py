@@ -68,6 +68,10 @@ ledger = sa.Table(
     metadata,
     sa.Column("id", sa.Uuid, primary_key=True, comment="says which ledger this is; made at random, once"),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("timeline", sa.Integer, comment="PostgreSQL's, when last used"),
+    sa.Column("cautious_since", UtcDateTime),
+    sa.Column("cautious_reason", sa.Text),
+    sa.Column("cautious_by", sa.Text),
 )
 
 company = sa.Table(
@@ -127,6 +131,7 @@ job = sa.Table(
     sa.Column("reference", sa.Text),
     sa.Column("error_number", sa.Integer),
     sa.Column("reason", sa.Text),
+    sa.Column("cleared_at", UtcDateTime, comment="when look-ups last proved it absent"),
     sa.CheckConstraint(sa.column("state").in_([str(s) for s in JobState]), name="state"),
     sa.CheckConstraint("state <> 'in_progress' OR token IS NOT NULL", name="claimed"),
 )
@@ -252,4 +257,5 @@ worker = sa.Table(
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("beat_at", UtcDateTime, nullable=False),
     sa.Column("state", sa.Text, nullable=False, comment="running, draining, stopped or dead"),
+    sa.Column("claims", sa.BigInteger, nullable=False, server_default="0", comment="made since its start"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,10 @@ def settle(
         happenings: list[tuple[int, uuid.UUID, decisions.Happening]] = []
         records: list[attempts.Attempt] = []
         for s in batch:
-            if s.job_id not in jobs or (s.job_id, s.token) in known:
+            if s.job_id not in jobs:
+                happenings.append((s.company_id, s.job_id, _of_forgotten_job(s)))
+                continue
+            if (s.job_id, s.token) in known:
                 continue
             holder = held.get((s.company_id, s.verdict.vendor_id)) if s.verdict.vendor_id is not None else None
             decision = decisions.settle(jobs[s.job_id], s.token, s.verdict, now, policy, holder)
@@ -102,6 +106,18 @@ def settle(
         write_events(connection, now, actor, happenings)
         statuses = read_statuses(connection, jobs)
     return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def _of_forgotten_job(s: Settlement) -> decisions.Happening:
+    """An answer to an order that the database has forgotten; enqueued again, a look-up finds what was created."""
+    detail: dict[str, object] = {
+        "outcome": str(s.verdict.outcome),
+        "vendor_id": s.verdict.vendor_id,
+        "order_number": s.verdict.order_number,
+        "http_status": s.exchange.status,
+        "answer_base64": base64.b64encode(s.exchange.body or s.exchange.partial).decode(),
+    }
+    return decisions.Happening("answer_of_forgotten_order", alarm=True, detail=detail)
 
 
 def _recorded(connection: sa.Connection, batch: Sequence[Settlement]) -> set[tuple[uuid.UUID, uuid.UUID]]:

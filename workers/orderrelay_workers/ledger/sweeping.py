@@ -15,8 +15,6 @@ from orderrelay_workers.ledger.engine import clock, is_sqlite, reading
 from orderrelay_workers.ledger.rows import lock_jobs_where, read_statuses, write_events, write_jobs
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from orderrelay_shared.job_status import JobStatus
 
 #: So many claims are swept in one transaction; a worker that died with more is swept in several.
@@ -56,7 +54,7 @@ def sweep(engine: sa.Engine, *, actor: str) -> Swept:
         write_jobs(connection, lapsed_jobs)
         if len(jobs) < _BATCH:  # else its claims are not all swept yet, and the next sweep goes on
             _bury(connection, dead)
-            _free_lookups(connection, dead, now)
+            _free_lookups(connection, dead)
             events = [(None, None, decisions.Happening("worker_died", detail={"worker": str(d)})) for d in dead]
             write_events(connection, now, actor, events)
         statuses = read_statuses(connection, [job.id for job in jobs])
@@ -71,11 +69,12 @@ def _bury(connection: sa.Connection, dead: list[uuid.UUID]) -> None:
         connection.execute(sa.update(schema.worker).where(_worker.boot_id.in_(dead)).values(state="dead"))
 
 
-def _free_lookups(connection: sa.Connection, dead: list[uuid.UUID], now: datetime) -> None:
+def _free_lookups(connection: sa.Connection, dead: list[uuid.UUID]) -> None:
     """Unknown jobs that a dead worker had taken for a look-up are due again at once."""
     if dead:
         taken = sa.and_(_job.state == sa.literal_column(f"'{JobState.UNKNOWN}'"), _job.owner.in_(dead))
-        connection.execute(sa.update(schema.job).where(taken).values(due_at=now, owner=None))
+        # They have waited longest, so they come before what is due only now.
+        connection.execute(sa.update(schema.job).where(taken).values(due_at=_job.since, owner=None))
 
 
 def _reason(job: decisions.Job, dead: list[uuid.UUID]) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState, Outcome
 from orderrelay_workers import decisions
-from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger import companies, schema
 from orderrelay_workers.ledger.engine import clock, reading
 from orderrelay_workers.ledger.rows import lock_jobs_where, read_statuses, write_events, write_jobs
 from orderrelay_workers.ledger.settling import Settled
@@ -55,8 +55,14 @@ def has_due(engine: sa.Engine, company_id: int) -> bool:
 
 
 def take_due(
-    engine: sa.Engine, company_id: int, limit: int, *, for_seconds: float, owner: uuid.UUID | None = None
-) -> list[Unknown]:  # fmt: skip
+    engine: sa.Engine,
+    company_id: int,
+    limit: int,
+    *,
+    for_seconds: float,
+    owner: uuid.UUID | None = None,
+    alias: str | None = None,
+) -> list[Unknown]:
     """Take unknown jobs whose look-up is due.
 
     Args:
@@ -65,10 +71,13 @@ def take_due(
         limit: How many at most.
         for_seconds: Nobody else takes them for so long, unless the owner is found dead first.
         owner: Boot id of the worker that looks them up.
+        alias: What that worker takes the company to be; of another one, nothing is taken.
     """
     claim = uuid.uuid4()
     with engine.begin() as connection:
         now = clock(connection)
+        if alias is not None and not companies.is_called(connection, company_id, alias):
+            return []
         jobs = lock_jobs_where(
             connection, _is_unknown(company_id), _job.due_at <= now, order_by=[_job.due_at], limit=limit
         )

@@ -11,7 +11,7 @@ from orderrelay_shared import keys
 from orderrelay_shared.states import JobState
 from orderrelay_workers import statuses
 from orderrelay_workers.gate import Kind
-from orderrelay_workers.ledger import claims, companies, identity, sweeping, unknowns
+from orderrelay_workers.ledger import caution, claims, companies, identity, sweeping, unknowns
 
 if TYPE_CHECKING:
     from orderrelay_workers.runtime import Runtime
@@ -27,9 +27,11 @@ _log = structlog.get_logger(__name__)
 
 
 def beat(worker: Runtime) -> None:
-    """Say that this worker is alive, check that the intake is still this ledger's, tell the gate what is out."""
-    worker.life_sign.beat("draining" if worker.draining.is_set() else "running")
+    """Say that this worker is alive; check the intake's owner and the ledger's memory; tell the gate what is out."""
+    if not worker.life_sign.beat("draining" if worker.draining.is_set() else "running", made=worker.claims_made):
+        worker.come_back()
     identity.check(worker.redis, worker.ledger_id)
+    worker.check_ledger()
     worker.gate.sync_in_flight()
 
 
@@ -52,6 +54,7 @@ def promote(worker: Runtime) -> None:
     """Send hints for what is due: orders whose gate is open, look-ups, answers to be stored."""
     if worker.draining.is_set():
         return
+    _look_up_first(worker)
     idle = {c.id: alias for alias, c in worker.companies.items() if alias not in worker.submitting}
     for alias in claims.due_companies(worker.engine, idle):
         if _is_open(worker, alias):
@@ -63,6 +66,13 @@ def promote(worker: Runtime) -> None:
             worker.hints.reconcile(alias)
     if worker.results_wait():
         worker.hints.results()
+
+
+def _look_up_first(worker: Runtime) -> None:
+    """In cautious mode, due orders go to their look-up before they may be sent; without one, they are parked."""
+    served = [company.id for company in worker.companies.values()]
+    moved = caution.doubt_waiting(worker.engine, served, lease_seconds=worker.settings.lease_seconds)
+    statuses.publish(worker.redis, moved)
 
 
 def _park_undecidable(worker: Runtime, company: str, company_id: int) -> None:
@@ -79,7 +89,7 @@ def _park_undecidable(worker: Runtime, company: str, company_id: int) -> None:
 
 def _is_open(worker: Runtime, company: str) -> bool:
     state = worker.gate.state(company)
-    if state is None or state.paused is not None or state.throttled_seconds > 0:
+    if state is None or state.is_newer or state.paused is not None or state.throttled_seconds > 0:
         return False
     return not any(hold.kind is Kind.ORDER and (hold.seconds_left > 0 or hold.probing) for hold in state.holds)
 

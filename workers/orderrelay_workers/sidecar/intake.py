@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from importlib import resources
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from orderrelay_shared import keys, redis_connection
-from orderrelay_shared.intake import Ask, EnvelopeUnreadable, read_entry
-from orderrelay_shared.job_status import JobStatus
+from orderrelay_shared import ids, keys, redis_connection
+from orderrelay_shared.intake import Ask, EnvelopeNewer, EnvelopeUnreadable, can_read, read_entry
+from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
-from orderrelay_workers import statuses
+from orderrelay_workers import hints, statuses
 from orderrelay_workers.ledger import booking
 from orderrelay_workers.ledger.booking import Accepted, Booked
 from orderrelay_workers.ledger.engine import reading
@@ -36,6 +37,9 @@ _BLOCK_MS = 1000
 _TAKE_OVER_MS = 10_000
 _LOOK_FOR_ABANDONED_SECONDS = 2.0
 
+#: Entries that an older worker could not read are taken over after so long, in milliseconds.
+_LEAVING_MS = 200
+
 #: A reader of the group that has nothing pending and has not read for so long is forgotten, in milliseconds.
 _FORGET_READER_MS = 3_600_000
 
@@ -47,10 +51,17 @@ class Intake:
 
     def __init__(self, worker: Runtime) -> None:
         self._worker = worker
-        self._redis = redis_connection.connect(worker.settings.redis_url, client_name="orderrelay-intake")
+        self._redis = redis_connection.connect(
+            worker.settings.redis_url, timeout_seconds=hints.TIMEOUT_SECONDS, client_name="orderrelay-intake"
+        )
+        folder = resources.files("orderrelay_workers.sidecar")
+        self._scripts = {
+            name: self._redis.register_script((folder / f"{name}.lua").read_text())
+            for name in ("delete", "forget_reader")
+        }
         self._reader = worker.boot_id.hex
         self._own_pending = True
-        self._looked_for_abandoned = 0.0
+        self._looked_for_abandoned = float("-inf")
 
     def book_next(self) -> int:
         """Wait a second for entries, and book them.
@@ -108,36 +119,70 @@ class Intake:
         return _entries(found)
 
     def _take_over(self) -> list[Entry]:
-        answer = cast(
-            "Sequence[object]",
-            self._redis.xautoclaim(keys.INTAKE, keys.INTAKE_GROUP, self._reader, _TAKE_OVER_MS, "0-0", count=BATCH),
-        )
-        entries = cast("list[Entry]", answer[1])
-        if entries:
-            _log.info("intake_entries_taken_over", entries=len(entries))
-        self._forget_old_readers()
-        return entries
+        """Take what other readers left: those that are gone, and older workers that could not read it.
 
-    def _forget_old_readers(self) -> None:
+        Reader by reader, and not by XAUTOCLAIM, which would take the entries for newer workers as well, again and
+        again, and so keep them from everybody.
+        """
+        for name, idle_ms in self._left_by_others():
+            taken = self._claim_from(name, idle_ms)
+            if taken:
+                _log.info("intake_entries_taken_over", entries=taken, reader=name)
+                self._own_pending = True
+                if taken == BATCH:  # there may be more
+                    self._looked_for_abandoned = float("-inf")
+                return self._read_group("0", block_ms=None)
+        return []
+
+    def _left_by_others(self) -> list[tuple[str, int]]:
+        """Readers that have entries pending, and how old these must be to be taken; old readers are forgotten."""
         readers = cast("Iterable[dict[str, object]]", self._redis.xinfo_consumers(keys.INTAKE, keys.INTAKE_GROUP))
+        found: list[tuple[str, int]] = []
         for reader in readers:
-            idle, pending = cast("int", reader["idle"]), reader["pending"]
-            if pending == 0 and idle > _FORGET_READER_MS:
-                name = cast("bytes", reader["name"]).decode()
-                if self._redis.xgroup_delconsumer(keys.INTAKE, keys.INTAKE_GROUP, name):
-                    # It woke up and read in between. What it had pending is read again; booking is idempotent.
-                    self._redis.xgroup_setid(keys.INTAKE, keys.INTAKE_GROUP, "0")
+            name, idle = cast("bytes", reader["name"]).decode(), cast("int", reader["idle"])
+            if reader["pending"] == 0:
+                if idle > _FORGET_READER_MS:
+                    self._forget_reader(name)
+            elif name.startswith(keys.INTAKE_NEWER_READER):
+                # Left by an older worker, and perhaps for such as this one.
+                if can_read(name.removeprefix(keys.INTAKE_NEWER_READER)):
+                    found.append((name, _LEAVING_MS))
+            elif name != self._reader:
+                found.append((name, _TAKE_OVER_MS))
+        return found
+
+    def _claim_from(self, reader: str, idle_ms: int) -> int:
+        """Make a reader's old entries this one's; how many."""
+        pending = cast(
+            "list[dict[str, bytes]]",
+            self._redis.xpending_range(
+                keys.INTAKE, keys.INTAKE_GROUP, "-", "+", BATCH, consumername=reader, idle=idle_ms
+            ),
+        )
+        if not pending:
+            return 0
+        entry_ids: list[Any] = [entry["message_id"] for entry in pending]  # redis-py wants an invariant list
+        # Of two workers that see the same entries the second finds them too young here.
+        claimed = self._redis.xclaim(keys.INTAKE, keys.INTAKE_GROUP, self._reader, idle_ms, entry_ids, justid=True)
+        return len(cast("list[bytes]", claimed))
+
+    def _forget_reader(self, name: str) -> None:
+        self._scripts["forget_reader"](keys=[keys.INTAKE], args=[keys.INTAKE_GROUP, name])
 
     def _book(self, entries: Sequence[Entry]) -> None:
         accepted: list[Accepted] = []
         asked: list[uuid.UUID] = []
         unreadable: list[tuple[str, dict[bytes, bytes], str]] = []
+        newer: dict[str, list[bytes]] = {}
         for raw_id, fields in entries:
             if fields is None:  # deleted meanwhile by a worker that had booked it
                 continue
             entry_id = raw_id.decode()
             try:
                 entry = read_entry(fields)
+            except EnvelopeNewer as error:
+                newer.setdefault(error.needs, []).append(raw_id)
+                continue
             except EnvelopeUnreadable as error:
                 unreadable.append((entry_id, fields, str(error)))
                 continue
@@ -145,11 +190,22 @@ class Intake:
                 asked.append(entry.job_id)
             else:
                 accepted.append(Accepted(entry_id, entry))
+        self._leave(newer)
         booked = booking.book(self._worker.engine, accepted, actor=self._worker.actor)
         for entry_id, fields, reason in unreadable:  # last, as booking again changes nothing, but this is told twice
             self._set_aside(entry_id, fields, reason)
-        self._delete([raw_id for raw_id, _ in entries])
+        left = {raw_id for entry_ids in newer.values() for raw_id in entry_ids}
+        if done := [raw_id for raw_id, _ in entries if raw_id not in left]:
+            self._delete(done)
         self._tell(booked, asked)
+
+    def _leave(self, newer: dict[str, list[bytes]]) -> None:
+        """Leave entries for newer workers: unacknowledged, and no longer this reader's."""
+        for needs, entry_ids in newer.items():
+            reader = f"{keys.INTAKE_NEWER_READER}{needs}"
+            of_newer: list[Any] = list(entry_ids)  # redis-py wants an invariant list
+            self._redis.xclaim(keys.INTAKE, keys.INTAKE_GROUP, reader, 0, of_newer, justid=True)
+            _log.warning("intake_entries_left_for_newer_workers", entries=len(entry_ids), needs=needs)
 
     def _set_aside(self, entry_id: str, fields: dict[bytes, bytes], reason: str) -> None:
         named: dict[str, bytes | str] = {name.decode("utf-8", "backslashreplace"): v for name, v in fields.items()}
@@ -157,25 +213,26 @@ class Intake:
         _log.error("intake_entry_set_aside", entry=entry_id, reason=reason)
 
     def _delete(self, entry_ids: list[bytes]) -> None:
-        """Only now, when all of it is committed, the entries go; both commands or neither."""
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.xack(keys.INTAKE, keys.INTAKE_GROUP, *entry_ids)
-        pipeline.xdel(keys.INTAKE, *entry_ids)
-        pipeline.execute()
+        """Only now, when all of it is committed, the entries go, in one step."""
+        self._scripts["delete"](keys=[keys.INTAKE], args=[keys.INTAKE_GROUP, *entry_ids])
 
     def _tell(self, booked: list[Booked], asked: list[uuid.UUID]) -> None:
         worker = self._worker
-        told = {b.job_id: _waiting(b) for b in booked if b.result == "new"}
+        new = {b.job_id: _waiting(b) for b in booked if b.result == "new"}
+        told: dict[uuid.UUID, JobStatus] = {}
         others = {b.job_id for b in booked if b.result in ("already", "conflict")} | set(asked)
         if others:
             with reading(worker.engine) as connection:
                 told |= read_statuses(connection, others)
+        statuses.publish(self._redis, new, only_first=True)  # it may be on its way already, and more be known
         statuses.publish(self._redis, told)
-        statuses.publish_unheard_of(self._redis, [job_id for job_id in asked if job_id not in told])
+        unheard_of = [job_id for job_id in asked if job_id not in told and job_id not in new]
+        statuses.publish_unheard_of(self._redis, unheard_of)
         if booked:
             results = [b.result for b in booked]
             _log.info("booked", **{result: results.count(result) for result in sorted(set(results))})
         for conflict in (b for b in booked if b.result == "conflict"):
+            self._forget_content(conflict)
             _log.warning(
                 "order_conflict",
                 job=str(conflict.job_id),
@@ -186,6 +243,11 @@ class Intake:
             serves = company in worker.companies and not worker.draining.is_set()
             if serves and not worker.submitting.ask(company):
                 worker.hints.orders(company)
+
+    def _forget_content(self, conflict: Booked) -> None:
+        """The cache has the content that came last; with it, the true order would be told a conflict."""
+        envelope = conflict.accepted.envelope
+        self._redis.delete(keys.recent(envelope.company, ids.external_id_digest(envelope.external_id)))
 
     def close(self) -> None:
         """Close the connection."""
@@ -207,4 +269,7 @@ def _entries(answer: object) -> list[Entry]:
 
 def _waiting(booked: Booked) -> JobStatus:
     envelope = booked.accepted.envelope
-    return JobStatus(JobState.WAITING, envelope.company, envelope.external_id, booked.accepted.accepted_at)
+    content = content_mark(envelope.content_digest)
+    return JobStatus(
+        JobState.WAITING, envelope.company, envelope.external_id, booked.accepted.accepted_at, content=content
+    )

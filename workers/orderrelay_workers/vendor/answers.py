@@ -164,7 +164,8 @@ def _read_operation_result(exchange: Exchange) -> Verdict:
     try:
         result = OperationResult.from_json(exchange.body)
     except OperationResultInvalid as error:
-        return Verdict(Outcome.UNKNOWN, f"HTTP 200, but no operation result: {short_text(str(error))}")
+        reason = f"HTTP 200, but no operation result: {short_text(str(error))}"
+        return Verdict(Outcome.UNKNOWN, reason, if_absent=_if_absent_all_the_same(exchange.body))
     keys = result.keys or ()
     if result.success:
         if not keys or not _is_id(keys[0]):
@@ -202,6 +203,24 @@ def _read_operation_result(exchange: Exchange) -> Verdict:
             error_message=message,
         )
     return Verdict(Outcome.REJECTED, words, error_number=number, error_message=message)
+
+
+def _if_absent_all_the_same(body: bytes) -> JobState:
+    """What an answer that is no operation result still demands: one wrong property does not unsay the others."""
+    try:
+        value = loads(body)
+    except WireInvalid:
+        return JobState.WAITING
+    if not isinstance(value, dict):
+        return JobState.WAITING
+    named = {name.lower(): member for name, member in cast("dict[str, object]", value).items()}
+    if named.get("success") is True:
+        return JobState.PARKED
+    number = named.get("errornumber")
+    hints = [named.get(name) for name in ("keys", "objectsaffected", "exception", "stacktrace")]
+    if any(hints) or (isinstance(number, int) and number in PARTIAL_SAVE_NUMBERS):
+        return JobState.REJECTED
+    return JobState.WAITING
 
 
 def _refusal(number: int | None, message: str | None, *, can_override: bool) -> str:

@@ -8,6 +8,8 @@ Exception classes prove nothing: httpx-aiohttp calls a reset after the whole req
 
 from __future__ import annotations
 
+import socket
+import struct
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import SimpleNamespace
 
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -82,6 +85,20 @@ class _Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
         return None
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        """Let a connection go. One that is given up with a request on it sends nothing more.
+
+        Closing it would first deliver what is still buffered, however long that takes: the rest of a request could
+        reach the vendor when its order has long been looked up, not been found, and been sent again.
+        """
+        departure = current_departure.get(None)
+        if protocol.transport is not None and (should_close or protocol.should_close) and departure and departure.sent:
+            raw = protocol.transport.get_extra_info("socket")
+            if raw is not None:  # what the kernel has of it goes too
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            protocol.transport.abort()
+        super()._release(key, protocol, should_close=should_close)
 
 
 def open_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:

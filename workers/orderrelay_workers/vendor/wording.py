@@ -12,9 +12,10 @@ _MARKUP: Final = re.compile(
     r"<(style|script)\b.*?(</\1>|\Z) | <!--.*?-->  | </?[a-z!][^<>]*>", re.DOTALL | re.IGNORECASE | re.VERBOSE
 )
 _QUERY = re.compile(r"\?[^\s\"'<>]*")
+# A value in quotes ends with them, whatever is in it, also where it is JSON inside a text of JSON (`\\"Password\\":`).
 _SECRET = re.compile(
-    r"""(?ix) \b ((?:company|connect)?_?api_?key | \w*token | \w*password | license)
-    (["']? \s* [=:] \s* ["']?) [^\s"'<>&,;}]+"""
+    r"""(?ix) \b ((?:company|connect)?_?api_?key | \w*token | \w*password | licen[cs]e) (\\*["']? \s* [=:] \s*)
+    (?: (\\+["']) .*? (?:\3|\Z) | "(?:[^"\\]|\\.)*(?:"|\\?\Z) | '(?:[^'\\]|\\.)*(?:'|\\?\Z) | [^\s"'<>&,;}\\]+ )"""
 )
 
 #: What the vendor's ErrorNumbers mean, as far as they are known from elsewhere; for people only.

@@ -1,0 +1,52 @@
+"""A request that is given up: nothing more of it reaches the vendor, on either event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from orderrelay_workers.vendor.client import VendorClient
+from tests.integration.test_vendor_client import run, settings, yes
+
+if TYPE_CHECKING:
+    from tests.integration.test_vendor_client import Run
+
+__all__ = ["run"]  # a fixture
+
+#: More than the kernel's buffers hold, so that a part of it is still with the client when the deadline passes.
+_BODY = b'{"ExternalId":"a-1","Text":"' + b"x" * 900_000 + b'"}'
+
+
+def _read_all(connection: socket.socket) -> int:
+    """How many bytes there are before the end, a reset included."""
+    count = 0
+    try:
+        while chunk := connection.recv(1 << 20):
+            count += len(chunk)
+    except ConnectionResetError:
+        pass
+    return count
+
+
+def test_what_is_given_up_sends_nothing_more(run: Run[Any]) -> None:
+    """After the deadline the rest of a request stays unsent, even when the vendor begins to read again."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        async def story() -> int:
+            client = VendorClient(settings(url, request_timeout_seconds=1.0))
+            exchange = await client.post_order("acme", "token", _BODY, may_start=yes)
+            assert exchange.sent
+            assert exchange.body is None
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(5)
+                read = await asyncio.to_thread(_read_all, connection)
+            await client.aclose()
+            return read
+
+        assert run(story()) < len(_BODY)

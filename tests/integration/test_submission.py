@@ -1,0 +1,167 @@
+"""Submission while something around it fails: a request that is out is settled all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
+
+from orderrelay_workers import submission
+from orderrelay_workers.decisions import Happening
+from orderrelay_workers.event_loop import EventLoop
+from orderrelay_workers.gate import Gate, Limits
+from orderrelay_workers.ledger import caution, identity, liveness
+from orderrelay_workers.runtime import Busy
+from orderrelay_workers.tokens import Token
+from tests.ledgers import ACME, ACTOR, POLICY, Ledger, created, open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+    from orderrelay_workers.runtime import Runtime
+    from orderrelay_workers.vendor.exchange import Exchange
+
+
+class _Desk:
+    """A worker as far as submission goes, whose first request is out until the test lets its answer come."""
+
+    def __init__(self, ledger: Ledger, client: redis.Redis, folder: Path) -> None:
+        self.ledger = ledger
+        self.let_answer = threading.Event()
+        self.while_out: Callable[[], object] = lambda: None
+        self.get_token: Callable[[], Token] = lambda: Token(SecretStr("token"))
+        self.begin_caution: Callable[[], object] = lambda: None
+        self.redis = client
+        self.ledger_id = identity.ledger_id(ledger.engine)
+        self.gate = Gate(client, ledger.owner, probe_lease_seconds=40)
+        self.gate.seed(ACME, Limits(1000, 1, 50), None, {})
+        self.loop = EventLoop()
+        self.submitting = Busy()
+        company = SimpleNamespace(id=ledger.company_id)
+        self.worker = cast(
+            "Runtime",
+            SimpleNamespace(
+                actor=ACTOR,
+                be_cautious=lambda _: self.begin_caution(),
+                boot_id=ledger.owner,
+                claims_made=0,
+                companies={ACME: company},
+                count_claims=lambda _: None,
+                draining=threading.Event(),
+                engine=ledger.engine,
+                gate=self.gate,
+                hints=SimpleNamespace(orders=lambda _: True),
+                ledger_id=self.ledger_id,
+                loop=self.loop,
+                policy=POLICY,
+                redis=client,
+                serve=lambda _: company,
+                settings=SimpleNamespace(lease_seconds=40, start_fence_seconds=5),
+                spool_folder=folder,
+                submitting=self.submitting,
+                tokens=SimpleNamespace(
+                    get=lambda _: self.get_token(), accepted=lambda *_: None, refused=lambda *_: None
+                ),
+                vendor=SimpleNamespace(post_order=self._post_order),
+            ),
+        )
+
+    async def _post_order(
+        self, _company: str, _token: str, _body: bytes, *, may_start: Callable[[], bool]
+    ) -> Exchange:  # fmt: skip
+        assert may_start()
+        self.while_out()
+        self.submitting.ask(ACME)
+        await asyncio.to_thread(self.let_answer.wait, 10)
+        return created(77)
+
+    def submit(self) -> None:
+        """Submit what is due."""
+        submission.submit(self.worker, ACME, for_seconds=2.0)
+
+    def in_flight(self) -> int:
+        """How many requests are out by the gate's count."""
+        state = self.gate.state(ACME)
+        assert state is not None
+        return state.in_flight
+
+
+@pytest.fixture
+def desk(sqlite_url: str, redis_client: redis.Redis, tmp_path: Path) -> Iterator[_Desk]:
+    """A desk with one order that is due."""
+    with open_ledger(sqlite_url) as ledger:
+        sign = liveness.LifeSign(ledger.engine, ledger.owner, "host:1", "0")
+        sign.begin()
+        ledger.book(1)
+        desk = _Desk(ledger, redis_client, tmp_path)
+        yield desk
+        desk.let_answer.set()
+        desk.loop.close()
+        sign.end()
+
+
+@pytest.mark.parametrize(
+    "away", [redis.TimeoutError("away"), OperationalError("update", {}, Exception("away"))], ids=["redis", "database"]
+)
+def test_cautious_mode_that_cannot_begin_loses_no_answer(desk: _Desk, away: Exception) -> None:
+    """When the database went back and Redis or it is away at that moment, the flow goes on and settles what is out."""
+
+    def go_back() -> None:
+        desk.ledger.book(2)
+        caution.remember(desk.redis, desk.ledger_id, 1000)
+
+    def fail() -> None:
+        desk.let_answer.set()
+        raise away
+
+    desk.while_out = go_back
+    desk.begin_caution = fail
+    desk.submit()
+    assert desk.ledger.states() == {"succeeded": 1, "waiting": 1}
+    assert desk.in_flight() == 0
+
+
+def test_an_unforeseen_error_loses_no_answer(desk: _Desk) -> None:
+    """A defect in the flow is told, after what is out was settled and its place given back."""
+
+    def fail() -> Token:
+        desk.let_answer.set()
+        raise ZeroDivisionError
+
+    def fail_from_now_on() -> None:
+        desk.get_token = fail
+
+    desk.while_out = fail_from_now_on
+    with pytest.raises(ZeroDivisionError):
+        desk.submit()
+    assert desk.ledger.states() == {"succeeded": 1}
+    assert desk.in_flight() == 0
+    assert ACME not in desk.submitting
+
+
+def test_a_request_that_cannot_start_is_not_waited_for(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a request does not even reach the event loop, the flow ends with that error instead of waiting for it."""
+
+    def fail(request: Coroutine[object, object, object]) -> None:
+        request.close()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(desk.loop, "start", fail)
+    with pytest.raises(ZeroDivisionError):
+        desk.submit()
+    assert ACME not in desk.submitting
+
+
+def test_raw_bytes_of_an_answer_are_not_logged() -> None:
+    """A secret that the vendor echoes would pass the mask in base64, so the log has the detail without it."""
+    echoed = base64.b64encode(b"companyApiKey=secret").decode()
+    happening = Happening("answer_of_forgotten_order", detail={"status": 500, "answer_base64": echoed})
+    assert happening.for_log() == {"status": 500}
