@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 ACME: Final = "acme"
 LEASE_SECONDS: Final = 40.0
-_INSTANTS = ["tat_us", "throttled_until_us", *(f"{k}_{f}" for k in Kind for f in ("held_until_us", "probe_until_us"))]
+#: How far apart two orders are at ten a second, in microseconds: paced a little under the rate.
+STEP_US: Final = 101_011
+_OF_KINDS = ("held_until_us", "probe_until_us", "at_us")
+_INSTANTS = [
+    *("tat_us", "lookup_tat_us", "throttled_until_us", "closed_from_us", "closed_until_us", "probes_from_us"),
+    *("retry_at_us", "done_at_us", "done_since_us", "rate_at_us", "rate_cut_us", "good_from_us"),
+    *(f"{kind}_{name}" for kind in Kind for name in _OF_KINDS),
+]
 
 
 def pass_time(client: redis.Redis, seconds: float, company: str = ACME) -> None:
@@ -38,7 +45,7 @@ def write_in_flight(client: redis.Redis, boot: str, count: int, *, seen_seconds_
 
 
 def open_circuit(gate: Gate, kind: Kind = Kind.ORDER) -> None:
-    """Let five requests go unwell, so that the kind is held for five seconds."""
+    """Let five requests go unwell, which is all that is known, so that the kind is held for five seconds."""
     gate.report(ACME, kind, Report(unwell=5))
     assert gate.admit(ACME, kind, 1).refusal is Refusal.HELD
 

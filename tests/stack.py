@@ -111,6 +111,10 @@ class Stack:
         env_file.write_text(f"ORDERRELAY_{name}=\n")
         self.environment["ORDERRELAY_ENV_FILE"] = str(env_file)
 
+    def env_file(self, name: str = "orderrelay") -> EnvFile:
+        """An env file for workers to be started with, empty until it is written."""
+        return EnvFile(self.folder / f"{name}.env")
+
     @property
     def is_sqlite(self) -> bool:
         """Whether the ledger is SQLite."""
@@ -268,6 +272,23 @@ class Stack:
             timeout,
             what=f"{count} operation results are stored",
         )
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    """Settings of acme that change while workers run."""
+
+    path: Path
+
+    def write(self, **settings: str) -> None:
+        """Replace all that it says of acme."""
+        lines = [f"ORDERRELAY_COMPANIES__ACME__{name}={value}\n" for name, value in settings.items()]
+        self.path.write_text("".join(lines))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variable that names it."""
+        return {"ORDERRELAY_ENV_FILE": str(self.path)}
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from orderrelay_producers import errors
 from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
+from orderrelay_producers.estimate import Estimate
 from orderrelay_producers.job import Job
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_shared.job_status import JobStatus
 from orderrelay_shared.operation_results import OperationResult
 from orderrelay_shared.orders import Order, OrderRow, Problem
-from orderrelay_shared.states import JobState
+from orderrelay_shared.states import JobState, Priority
 
 __all__ = [
+    "Estimate",
     "Job",
     "JobState",
     "JobStatus",
@@ -30,6 +32,7 @@ __all__ = [
     "OrderInvalid",
     "OrderProducer",
     "OrderRow",
+    "Priority",
     "Problem",
     "QueueFull",
     "QueueUnavailable",

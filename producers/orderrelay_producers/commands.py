@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from contextlib import ExitStack, nullcontext
+from datetime import datetime
 from pathlib import Path  # noqa: TC003  typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
@@ -14,8 +15,10 @@ import typer
 from orderrelay_producers.errors import QueueUnavailable, UnknownCompany
 from orderrelay_producers.file_run import FileRun
 from orderrelay_producers.producer import OrderProducer
+from orderrelay_producers.terms import Terms
 from orderrelay_shared import ids
 from orderrelay_shared.command import print_json
+from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,12 @@ def enqueue(
     batch: Annotated[
         str, typer.Option(help="Name that tells orders without ExternalId from identical ones in another file.")
     ] = "",
+    due_at: Annotated[str, typer.Option(help="Do not send them before: a time with its zone, ISO 8601.")] = "",
+    deadline: Annotated[str, typer.Option(help="Do not send them after; they are parked then. As --due-at.")] = "",
+    priority: Annotated[Priority, typer.Option(help="Whose turn it is first.")] = Priority.NORMAL,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for room when too many orders wait, and none is taken.")
+    ] = 0.0,
     as_json: _Json = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that Redis may stay without an answer.")] = 5.0,
 ) -> None:
@@ -46,6 +55,10 @@ def enqueue(
     Exit code: 0 all taken, 1 some refused, 2 wrong usage or an unreadable file, 3 Redis unreachable or the queue full.
     """
     alias = _alias(company)
+    try:
+        terms = Terms(priority, _instant(due_at, "--due-at"), _instant(deadline, "--deadline"))
+    except ValueError as error:
+        _end(str(error), _USAGE)
     with ExitStack() as opened:
         stream = opened.enter_context(_reading(file))
         rejected = opened.enter_context(_writing(rejects, stream)) if rejects is not None else None
@@ -54,7 +67,7 @@ def enqueue(
         say, advance = opened.enter_context(_progress(stream))
         run = FileRun(name, stream, batch=batch, rejected=rejected, say=say, advance=advance)
         try:
-            run.enqueue(producer, company=alias, timeout=timeout)
+            run.enqueue(producer, company=alias, terms=terms, wait=wait, timeout=timeout)
         except UnknownCompany as error:
             _end(str(error), _USAGE)
     if run.stopped is not None:
@@ -111,6 +124,19 @@ def _alias(company: str) -> str:
         _end(str(error), _USAGE)
 
 
+def _instant(text: str, option: str) -> datetime | None:
+    if not text:
+        return None
+    write_it = "write it as 2026-01-30T08:00:00+01:00, or with Z for UTC"
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        _end(f"{option} {text!r} is no time; {write_it}", _USAGE)
+    if at.utcoffset() is None:
+        _end(f"{option} {text!r} has no time zone; {write_it}", _USAGE)
+    return at
+
+
 def _candidates(text: str, company: str) -> list[uuid.UUID]:
     """The jobs that a text may mean: job ids are UUIDv5, and an ExternalId can be anything, a UUIDv5 too."""
     by_external_id = ids.job_id(company, text)
@@ -126,7 +152,8 @@ def _facts(status: JobStatus | None) -> dict[str, object]:
     if status is None:
         return {"state": None}
     facts: dict[str, object] = {name: getattr(status, name) for name in status.__struct_fields__}
-    return {**facts, "state": status.state.value, "at": status.at.isoformat()}
+    times = {name: at.isoformat() for name, at in facts.items() if isinstance(at, datetime)}
+    return {**facts, **times, "state": status.state.value, "priority": status.priority.value}
 
 
 def _block(job: uuid.UUID, status: JobStatus) -> str:
@@ -140,6 +167,9 @@ def _block(job: uuid.UUID, status: JobStatus) -> str:
         "ExternalId": status.external_id,
         "State": f"{status.state} since {status.at:%Y-%m-%d %H:%M:%S} UTC",
         "Order": ", ".join(order),
+        "Priority": "" if status.priority is Priority.NORMAL else str(status.priority),
+        "Due at": "" if status.due_at is None else f"{status.due_at:%Y-%m-%d %H:%M:%S} UTC",
+        "Deadline": "" if status.deadline is None else f"{status.deadline:%Y-%m-%d %H:%M:%S} UTC",
         "Attempts": str(status.attempts),
         "Error number": "" if status.error_number is None else str(status.error_number),
         "Reason": status.reason or "",

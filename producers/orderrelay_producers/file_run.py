@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orderrelay_producers.job import Job
     from orderrelay_producers.producer import OrderProducer
+    from orderrelay_producers.terms import Terms
 
 
 class FileRun:
@@ -77,18 +78,22 @@ class FileRun:
             "Running the same command again is safe: no order is taken twice."
         )
 
-    def enqueue(self, producer: OrderProducer, *, company: str, timeout: float) -> None:
+    def enqueue(
+        self, producer: OrderProducer, *, company: str, terms: Terms, wait: float, timeout: float
+    ) -> None:  # fmt: skip
         """Go through the file, until its end or until something stops the run.
 
         Args:
             producer: Who enqueues.
             company: Alias of the company that the orders belong to.
+            terms: On what terms they are to be sent.
+            wait: Seconds to wait for room in the queue.
             timeout: Seconds for each round trip to Redis.
 
         Raises:
             UnknownCompany: That is no company alias, or no worker serves it.
         """
-        for line in producer.enqueue_batches(self._orders(), company=company, timeout=timeout):
+        for line in producer.enqueue_batches(self._orders(), company=company, terms=terms, wait=wait, timeout=timeout):
             self._settle(self._under_way.popleft(), line)
 
     def _orders(self) -> Iterator[Order | OrderInvalid]:

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Final, Self
 from orderrelay_producers import following
 from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
 from orderrelay_producers.errors import OrderConflict, QueueFull, QueueUnavailable, UnknownCompany
+from orderrelay_producers.estimate import Estimate, read_estimate
 from orderrelay_producers.job import Job
+from orderrelay_producers.patience import Patience
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_producers.safekeeping import Safekeeping
+from orderrelay_producers.terms import Terms
 from orderrelay_shared import ids
-from orderrelay_shared.intake import Envelope
 from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.orders import Order, OrderInvalid, Problem
+from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
     from types import TracebackType
 
     from redis import Redis
@@ -89,18 +93,27 @@ class OrderProducer:
         order: Order | Mapping[str, object],
         *,
         company: str = "default",
+        due_at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: Priority | str = Priority.NORMAL,
         booked: bool = False,
+        block: bool = False,
         timeout: float = 5.0,
     ) -> Job:
         """Hand one order over. An order without an ExternalId gets one, on the object itself.
 
-        Enqueueing is idempotent: the same ExternalId and content is the same job, however often it is enqueued.
+        Enqueueing is idempotent: the same ExternalId and content is the same job, however often it is enqueued. Its
+        `due_at`, `deadline` and `priority` are no part of the content: those of the first time stay.
 
         Args:
             order: An `Order`, or a mapping to make one of.
             company: Alias of the company that the order belongs to.
+            due_at: Do not send it before; a time with a zone.
+            deadline: Do not send it after: it is parked then. A time with a zone, in the future and after `due_at`.
+            priority: Whose turn it is first: "urgent", "normal" or "bulk".
             booked: Return only when the job's row is committed to the ledger, and cannot be lost with Redis; so what
                 `ORDERRELAY_ACCEPT_REPLICAS` and `ORDERRELAY_ACCEPT_ON_DISK` ask for is not waited for as well.
+            block: While too many orders wait, wait for room, until the timeout.
             timeout: Seconds in all.
 
         Returns:
@@ -113,17 +126,24 @@ class OrderProducer:
             QueueFull: Too many orders wait.
             QueueUnavailable: Redis, or with `booked` a worker, did not answer in time, or the order is not yet where
                 `ORDERRELAY_ACCEPT_REPLICAS` and `ORDERRELAY_ACCEPT_ON_DISK` want it; enqueue `error.order` again.
+            ValueError: `due_at`, `deadline` or `priority` is none; the text says what is wrong.
         """
-        deadline = time.monotonic() + timeout
+        give_up_at = time.monotonic() + timeout
+        terms = Terms(priority, due_at, deadline)
         company = _normal(company)
         order = self._checked(order)
         client = self._client(timeout)
-        (line,) = self._accept(client, [(0, order)], company, deadline, Safekeeping() if booked else self._safekeeping)
+        safekeeping = Safekeeping() if booked else self._safekeeping
+        patience = Patience(timeout if block else 0.0, ends_at=give_up_at)
+        while True:
+            (line,) = self._accept(client, [(0, order)], company, terms, give_up_at, safekeeping)
+            if line.result is not LineResult.FULL or not patience.wait():
+                break
         if line.error is not None:
             raise line.error
         job = self._job(order, company)
         if booked:
-            word = following.wait_until_booked(client, job.id, deadline=deadline)
+            word = following.wait_until_booked(client, job.id, deadline=give_up_at)
             if word is None:
                 raise QueueUnavailable(
                     order, True, f"accepted but not yet booked within {timeout:g} s: is a worker running?"
@@ -134,13 +154,25 @@ class OrderProducer:
         return job
 
     def enqueue_many(
-        self, orders: Iterable[Order | Mapping[str, object]], *, company: str = "default", timeout: float = 5.0
+        self,
+        orders: Iterable[Order | Mapping[str, object]],
+        *,
+        company: str = "default",
+        due_at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: Priority | str = Priority.NORMAL,
+        block: bool = False,
+        timeout: float = 5.0,
     ) -> Report:
         """Hand many orders over, in batches. One bad order is a line of the report and stops nothing.
 
         Args:
             orders: Any number, read as they are sent.
             company: Alias of the company that all of them belong to.
+            due_at: As of `enqueue`, for all of them; `deadline` and `priority` likewise.
+            deadline: See there.
+            priority: See there.
+            block: While too many orders wait, wait for room, until nothing was taken for `timeout` seconds.
             timeout: Seconds that Redis may stay without an answer; after that the rest is reported `unavailable`
                 without being tried. There is no limit on the whole while Redis answers.
 
@@ -149,8 +181,11 @@ class OrderProducer:
 
         Raises:
             UnknownCompany: That is no company alias.
+            ValueError: As of `enqueue`.
         """
-        return Report(tuple(self.enqueue_batches(orders, company=company, timeout=timeout)))
+        terms = Terms(priority, due_at, deadline)
+        wait = timeout if block else 0.0
+        return Report(tuple(self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)))
 
     def status(self, job: Job | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
         """Where a job is: as workers published it, or else as a worker answers from the ledger.
@@ -178,6 +213,17 @@ class OrderProducer:
         """
         return self.status(ids.job_id(_normal(company), external_id), timeout=timeout)
 
+    def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
+        """How long an order will take that is enqueued now, as workers last said.
+
+        Raises:
+            QueueUnavailable: Redis did not answer in time.
+            UnknownCompany: That is no company alias.
+            ValueError: There is no such priority.
+        """
+        deadline = time.monotonic() + timeout
+        return read_estimate(self._client(timeout), _normal(company), priority, deadline=deadline)
+
     def wait(self, job: Job | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """Wait until nothing more happens to a job by itself (`JobState.is_settled`).
 
@@ -198,6 +244,8 @@ class OrderProducer:
         *,
         company: str,
         timeout: float,
+        terms: Terms | None = None,
+        wait: float = 0.0,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[ReportLine]:
         """As `enqueue_many`, but gives the report's lines as they come, with one batch in memory at a time.
@@ -207,13 +255,17 @@ class OrderProducer:
                 refused line.
             company: Alias of the company that all of them belong to.
             timeout: As of `enqueue_many`.
+            terms: On what terms all of them are to be sent.
+            wait: While too many orders wait, wait for room, until nothing was taken for so many seconds.
             batch_size: How many orders travel together.
 
         Raises:
             UnknownCompany: That is no company alias.
         """
         company = _normal(company)
+        terms = terms if terms is not None else Terms()
         client = self._client(timeout)
+        patience = Patience(wait)
         numbered = enumerate(orders)
         give_up_at: float | None = None
         while batch := list(islice(numbered, batch_size)):
@@ -226,7 +278,7 @@ class OrderProducer:
                     lines[index] = ReportLine(index, LineResult.REFUSED, error=error)
             if give_up_at is None or time.monotonic() < give_up_at:
                 started_at = time.monotonic()
-                sent = self._accept(client, checked, company, started_at + timeout, self._safekeeping)
+                sent = self._accept_in_time(client, checked, company, terms, timeout, patience)
                 if any(line.result is LineResult.UNAVAILABLE for line in sent):
                     give_up_at = give_up_at if give_up_at is not None else started_at + timeout
                     time.sleep(min(_AFTER_FAILURE_SECONDS, max(0.0, give_up_at - time.monotonic())))
@@ -238,19 +290,40 @@ class OrderProducer:
             lines.update((line.index, line) for line in sent)
             yield from (lines[index] for index, _ in batch)
 
+    def _accept_in_time(
+        self,
+        client: Redis,
+        orders: list[tuple[int, Order]],
+        company: str,
+        terms: Terms,
+        timeout: float,
+        patience: Patience,
+    ) -> list[ReportLine]:
+        """Try a batch, and of it again and again, in order, what finds the queue full."""
+        taken: list[ReportLine] = []
+        while True:
+            lines = self._accept(client, orders, company, terms, time.monotonic() + timeout, self._safekeeping)
+            full = [line for line in lines if line.result is LineResult.FULL]
+            taken += [line for line in lines if line.result is not LineResult.FULL]
+            if len(full) < len(lines):
+                patience.encourage()
+            if not full or any(line.result is LineResult.UNAVAILABLE for line in lines) or not patience.wait():
+                return taken + full
+            again = {line.index for line in full}
+            orders = [(index, order) for index, order in orders if index in again]
+
     def _accept(
         self,
         client: Redis,
         orders: list[tuple[int, Order]],
         company: str,
+        terms: Terms,
         deadline: float,
         safekeeping: Safekeeping,
     ) -> list[ReportLine]:
         if not orders:
             return []
-        envelopes = [
-            Envelope(company, order.ensure_external_id(), order.content_digest(), order.body()) for _, order in orders
-        ]
+        envelopes = [terms.envelope(company, order) for _, order in orders]
         answers = accept(
             client, envelopes, max_waiting=self._settings.max_waiting, deadline=deadline, safekeeping=safekeeping
         )

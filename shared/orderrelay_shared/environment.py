@@ -5,6 +5,8 @@ All three hold the same flat names. What is read here becomes a settings model i
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,7 @@ NESTED: Final = "__"
 
 _TESTS = PREFIX + "TEST_"
 _LARGEST_SECRET_BYTES = 64 * 1024
+_LARGEST_ENV_FILE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -70,6 +73,37 @@ def find(environ: Mapping[str, str] | None = None, *, may_be_empty: frozenset[st
     if path := environ.get(SECRETS_DIR):
         take(_read_secrets(Path(path), found))
     return found
+
+
+def fingerprint(environ: Mapping[str, str] | None = None) -> bytes:
+    """A digest of all that the env file and the secrets folder hold: another one says that something has changed.
+
+    By content and not by time: Kubernetes swaps a link before files of any age, and others write in place.
+
+    Args:
+        environ: Says where they are; default: this process's own.
+    """
+    environ = os.environ if environ is None else environ
+    digest = hashlib.sha256()
+    for path in _files(environ):
+        digest.update(f"{str(path)!r} {_digest_of(path)}\n".encode())
+    return digest.digest()
+
+
+def _files(environ: Mapping[str, str]) -> list[Path]:
+    files = [Path(path)] if (path := environ.get(ENV_FILE)) else []
+    if path := environ.get(SECRETS_DIR):
+        with contextlib.suppress(OSError):  # what cannot be read is told when it is read for its settings
+            files += sorted(Path(path).iterdir())
+    return files
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        is_sized = path.is_file() and path.stat().st_size <= _LARGEST_ENV_FILE_BYTES
+        return hashlib.sha256(path.read_bytes()).hexdigest() if is_sized else "no file"
+    except OSError as error:
+        return type(error).__name__
 
 
 def _take(found: Found, source: Mapping[str, str], may_be_empty: frozenset[str]) -> None:

@@ -3,24 +3,32 @@
 Workers read only the envelope here and book the body as bytes, so that a worker of any version can book an order of
 any version. Fields of an entry (all bytes in Redis):
 
-    v  layout of the envelope, 1 until now      k  kind: "order" or "ask"
+    v  layout of the envelope, 1 or 2           k  kind: "order" or "ask"
     c  company alias, normalised                x  ExternalId as given, UTF-8
     d  content digest, 32 bytes                 b  body: one order object as JSON, UTF-8
     bv version of the body's format             j  job id, 16 bytes (of an ask only)
 
-A later version may add a kind under layout 1 (a name of lower-case letters, digits and "_", at most 32), or another
-layout (the next whole number). A worker that does not know the kind or the layout leaves the entry for newer workers;
-anything else that cannot be read is garbage. Fields that are not named here are ignored.
+Layout 2 adds what an order may be given; it is written only where one of them is, so that workers who know layout 1
+alone book all others:
+
+    p  priority: "urgent", "normal" or "bulk"   t  not to be sent before, epoch milliseconds
+                                                e  not to be sent after, epoch milliseconds
+
+A later version may add a kind under a known layout (a name of lower-case letters, digits and "_", at most 32), or
+another layout (the next whole number). A worker that does not know the kind or the layout leaves the entry for newer
+workers; anything else that cannot be read is garbage. Fields that are not named here are ignored.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from orderrelay_shared import ids
+from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,15 +37,19 @@ if TYPE_CHECKING:
 BODY_VERSION = 1
 
 #: The newest layout that this version reads, and its kinds.
-LAYOUT = 1
+LAYOUT = 2
 KINDS = frozenset({"order", "ask"})
 
 _NUMBER = re.compile(rb"[1-9][0-9]{0,3}")
+_INSTANT = re.compile(rb"[0-9]{1,15}")
 _KIND = re.compile(rb"[a-z][a-z0-9_]{0,31}")
 _NEEDS = re.compile(r"v([1-9][0-9]{0,3})(?:-([a-z][a-z0-9_]{0,31}))?")
 
 #: An ExternalId can be made longer than this only by going around the producer.
 _EXTERNAL_ID_CEILING = 1024
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class EnvelopeUnreadable(ValueError):
@@ -58,13 +70,27 @@ class EnvelopeNewer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One accepted order on its way to the ledger."""
+    """One accepted order on its way to the ledger.
+
+    Attributes:
+        company: The company's alias, normalised.
+        external_id: The order's ExternalId as given.
+        content_digest: What tells its content from another's under the same ExternalId.
+        body: The order as one JSON object.
+        body_version: The body's format.
+        priority: Whose turn it is first.
+        due_at: Not to be sent before; on its way it is rounded up to a millisecond.
+        deadline: Not to be sent after; on its way it is rounded down to a millisecond.
+    """
 
     company: str
     external_id: str
     content_digest: bytes
     body: bytes
     body_version: int = BODY_VERSION
+    priority: Priority = Priority.NORMAL
+    due_at: datetime | None = None
+    deadline: datetime | None = None
 
     @property
     def job_id(self) -> uuid.UUID:
@@ -73,14 +99,22 @@ class Envelope:
 
     def to_fields(self) -> dict[str, bytes | str]:
         """The stream entry's fields and values."""
+        more: dict[str, bytes | str] = {}
+        if self.priority is not Priority.NORMAL:
+            more["p"] = str(self.priority)
+        if self.due_at is not None:
+            more["t"] = str(max(0, -((_EPOCH - self.due_at) // _MILLISECOND)))
+        if self.deadline is not None:
+            more["e"] = str((self.deadline - _EPOCH) // _MILLISECOND)
         return {
-            "v": "1",
+            "v": "2" if more else "1",
             "k": "order",
             "c": self.company,
             "x": self.external_id,
             "d": self.content_digest,
             "bv": str(self.body_version),
             "b": self.body,
+            **more,
         }
 
 
@@ -109,7 +143,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> Envelope | Ask:
         raise EnvelopeNewer(f"v{int(layout)}")
     match fields.get(b"k", b""):
         case b"order":
-            return _read_order(fields)
+            return _read_order(fields, int(layout))
         case b"ask":
             return Ask(_read_job_id(fields))
         case kind if _KIND.fullmatch(kind):
@@ -133,7 +167,7 @@ def _read_job_id(fields: Mapping[bytes, bytes]) -> uuid.UUID:
     return uuid.UUID(bytes=raw)
 
 
-def _read_order(fields: Mapping[bytes, bytes]) -> Envelope:
+def _read_order(fields: Mapping[bytes, bytes], layout: int) -> Envelope:
     missing = [name.decode() for name in (b"c", b"x", b"d", b"bv", b"b") if name not in fields]
     if missing:
         raise EnvelopeUnreadable(f"fields missing: {', '.join(missing)}")
@@ -151,7 +185,34 @@ def _read_order(fields: Mapping[bytes, bytes]) -> Envelope:
     version = fields[b"bv"]
     if not (version.isdigit() and 1 <= int(version) <= 32767):
         raise EnvelopeUnreadable(f"body version is {version[:20]!r}, not a number from 1 to 32767")
-    return Envelope(company, external_id, fields[b"d"], fields[b"b"], int(version))
+    known = Envelope(company, external_id, fields[b"d"], fields[b"b"], int(version))
+    if layout == 1:
+        return known
+    return replace(
+        known, priority=_read_priority(fields), due_at=_read_instant(fields, b"t"), deadline=_read_instant(fields, b"e")
+    )
+
+
+def _read_priority(fields: Mapping[bytes, bytes]) -> Priority:
+    given = fields.get(b"p", b"normal")
+    for priority in Priority:
+        if given == priority.encode():
+            return priority
+    raise EnvelopeUnreadable(f"priority is {given[:20]!r}, not urgent, normal or bulk")
+
+
+def _read_instant(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
+    if (given := fields.get(name)) is None:
+        return None
+    what = "due time" if name == b"t" else "deadline"
+    if not _INSTANT.fullmatch(given):
+        raise EnvelopeUnreadable(f"{what} is {given[:20]!r}, not milliseconds since 1970")
+    try:
+        return _EPOCH + int(given) * _MILLISECOND
+    except OverflowError as error:
+        raise EnvelopeUnreadable(
+            f"{what} is {given!r} milliseconds since 1970, which is after the year 9999"
+        ) from error
 
 
 def _company_problem(company: str) -> str | None:

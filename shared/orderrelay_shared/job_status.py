@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from orderrelay_shared.states import JobState  # noqa: TC001  as above
+from orderrelay_shared.states import JobState, Priority
 
 #: Published in answer to an ask for a job that the ledger does not have.
 UNHEARD_OF: Final = b'{"state":null}'
@@ -33,6 +33,9 @@ class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
         error_number: The vendor's ErrorNumber, if it refused the order.
         reason: In words: why rejected, unknown or parked, or what the job waits for.
         content: The `content_mark` of the order that holds the ExternalId; None from workers of 0.1.
+        priority: Whose turn it is first.
+        due_at: Before this the order is not sent; None: nothing was asked.
+        deadline: After this the order is not sent any more, but parked; None: nothing was asked.
     """
 
     state: JobState
@@ -46,6 +49,9 @@ class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     error_number: int | None = None
     reason: str | None = None
     content: str | None = None
+    priority: Priority = Priority.NORMAL
+    due_at: datetime | None = None
+    deadline: datetime | None = None
 
     def to_json(self) -> bytes:
         """As stored in Redis."""

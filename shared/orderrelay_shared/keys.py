@@ -60,6 +60,11 @@ def waiting(company: str) -> str:
     return f"orderrelay:waiting:{company}"
 
 
+def outlook(company: str) -> str:
+    """String: what a worker expects of the company's orders, JSON. Expires after a minute."""
+    return f"orderrelay:outlook:{company}"
+
+
 def status(job: uuid.UUID) -> str:
     """String: the published status of a job, JSON. Expires."""
     return f"orderrelay:status:{job.hex}"

@@ -22,6 +22,14 @@ class JobState(StrEnum):
         return self in _SETTLED
 
 
+class Priority(StrEnum):
+    """Whose turn it is first when more orders wait than may be sent; each keeps a share, so none waits for ever."""
+
+    URGENT = "urgent"  #: Before all others.
+    NORMAL = "normal"  #: What nothing was said of.
+    BULK = "bulk"  #: After all others.
+
+
 _SETTLED = frozenset({JobState.SUCCEEDED, JobState.REJECTED, JobState.PARKED, JobState.CANCELLED})
 
 

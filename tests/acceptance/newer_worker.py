@@ -1,4 +1,4 @@
-"""Runs the worker's command as a later version might: it knows layout 2, the kind "renamed", and body format 2.
+"""Runs the worker's command as a later version might: it knows layout 3, the kind "renamed", and body format 2.
 
 All three mean what an order of today means, which is all that matters here: an older worker cannot know.
 """
@@ -20,13 +20,13 @@ def learn() -> None:
 
     def read_entry(fields: Mapping[bytes, bytes]) -> intake.Envelope | intake.Ask:
         known = dict(fields)
-        if fields.get(b"v") == b"2":
-            known[b"v"] = b"1"
+        if fields.get(b"v") == b"3":
+            known[b"v"] = b"2"
         if fields.get(b"k") == b"renamed":
             known[b"k"] = b"order"
         return read(known)
 
-    intake.LAYOUT = 2
+    intake.LAYOUT = 3
     intake.KINDS = intake.KINDS | {"renamed"}
     intake.BODY_VERSION = 2
     intake.read_entry = read_entry

@@ -62,13 +62,13 @@ def test_entries_for_newer_workers_wait_for_them(stack: Stack) -> None:
     """Workers leave what they do not know, book all else, and a newer worker takes it up within seconds."""
     stack.workers(2)
     with redis.Redis.from_url(stack.redis_url) as client:
-        _accept(client, "layout", v="2")
+        _accept(client, "layout", v="3")
         _accept(client, "kind", k="renamed")
         _accept(client, "body", bv="2")
         _accept(client, "garbage", v="x")
         known = stack.enqueue(20)
         stack.wait_for(known, JobState.SUCCEEDED)
-        needs = {f"{keys.INTAKE_NEWER_READER}{needs}": 1 for needs in ("v2", "v1-renamed")}
+        needs = {f"{keys.INTAKE_NEWER_READER}{needs}": 1 for needs in ("v3", "v1-renamed")}
         wait_until(lambda: _waiting_for_newer(client) == needs, what="two entries wait for newer workers")
         assert client.xlen(keys.INTAKE) == 2
         assert stack.states()["body"] == JobState.WAITING

@@ -14,7 +14,8 @@ from tests.servers import wait_until
 from tests.stack import company
 
 if TYPE_CHECKING:
-    from tests.stack import Stack
+    from tests.processes import RunningProcess
+    from tests.stack import EnvFile, Stack
 
 _SECRETS = {
     "COMPANY_API_KEY": "zzCompanyKeySecretzz",
@@ -23,6 +24,9 @@ _SECRETS = {
     "USER_NAME": "zzUserNameSecretzz",
     "PASSWORD": "zzPasswordSecretzz",
 }
+
+#: What the password is changed to while the worker runs, and then by mistake.
+_ROTATED = {"rotated": "zzRotatedSecretzz", "in a broken file": "zzBrokenFileSecretzz"}
 
 
 def _everything_in_redis(client: redis.Redis) -> bytes:
@@ -49,13 +53,26 @@ def _everything_in_the_ledger(stack: Stack) -> bytes:
     return b"\n".join(found)
 
 
+def _change_password(file: EnvFile, worker: RunningProcess) -> None:
+    """Change it rightly, and then in a way that no worker takes over, but tells of."""
+    file.write(PASSWORD=_ROTATED["rotated"])
+    wait_until(lambda: '"settings_taken_over"' in worker.log, what="the new password is in use")
+    file.write(PASSWORD=_ROTATED["in a broken file"], IMPORT_ID="none")
+    wait_until(lambda: '"settings_invalid"' in worker.log, what="the broken file is told of")
+    file.write(PASSWORD=_ROTATED["rotated"])
+
+
 def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack) -> None:
-    """Logs at DEBUG, Redis, the whole ledger and commands' outputs hold none, whatever went wrong."""
-    stack.environment |= company("acme", **_SECRETS) | {"ORDERRELAY_LOG_LEVEL": "DEBUG"}
+    """Logs at DEBUG, Redis, the whole ledger and commands' outputs hold none, whatever went wrong and was changed."""
+    secrets_file = stack.env_file()
+    secrets_file.write(PASSWORD=_SECRETS["PASSWORD"])
+    stack.environment |= company("acme", **_SECRETS | {"PASSWORD": ""}) | {"ORDERRELAY_LOG_LEVEL": "DEBUG"}
+    stack.environment |= secrets_file.environment
     stack.simulator.set_plan(FaultPlan(rules=(Rule(fault="login-500", times=1),)))
     worker = stack.worker()
     known = stack.enqueue(3, "known")
     stack.wait_for(known, JobState.SUCCEEDED)
+    _change_password(secrets_file, worker)
     faults = ("500-after", "reset-after", "302", "truncated-after", "business-rejection", "429")
     rules = [Rule(fault=fault, times=1, external_id_prefix=f"A-{number}") for number, fault in enumerate(faults)]
     with redis.Redis.from_url(stack.redis_url) as client:
@@ -84,7 +101,8 @@ def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack) -> None:
     assert worker.wait(20) == 0
     places = {"log": worker.log.encode(), "redis": in_redis, "ledger": _everything_in_the_ledger(stack)}
     places |= {f"output {number}": output for number, output in enumerate(outputs)}
-    secrets = {**{name: value.encode() for name, value in _SECRETS.items()}, "token": token, "newer token": newer}
+    secrets = {name: value.encode() for name, value in (_SECRETS | _ROTATED).items()}
+    secrets |= {"token": token, "newer token": newer}
     assert b"known-0" in places["log"]
     assert b"known-0" in places["ledger"]
     assert b"intake" in places["redis"]

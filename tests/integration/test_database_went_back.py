@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from orderrelay_shared import keys
 from orderrelay_workers import reconciliation, submission
+from orderrelay_workers.credentials import Credentials
 from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import caution, claims, companies, identity, liveness, schema
 from orderrelay_workers.ledger.caution import LedgerWentBack
@@ -53,10 +54,12 @@ class _Worker(Runtime):
         self.settings = cast(
             "WorkerSettings", SimpleNamespace(lease_seconds=LEASE_SECONDS, companies={ACME: company})
         )  # fmt: skip
+        self.credentials = Credentials(self.settings, self.ledger_id)
         self._counting = threading.Lock()
         self._key_digests = {}
         self._newer_gates = set()
         self._refused = set()
+        self._unread_schedules = set[str]()
         self.life_sign.begin()
         self.check_ledger()
 

@@ -297,6 +297,9 @@ def test_a_status_by_external_id(run: Callable[..., Result], redis_client: redis
         "error_number": None,
         "reason": None,
         "content": None,
+        "priority": "normal",
+        "due_at": None,
+        "deadline": None,
     }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from orderrelay_workers.audit import results
+from orderrelay_workers.audit import backlog, results
 from orderrelay_workers.ledger import booking, claims, companies, schema, unknowns
 from orderrelay_workers.ledger.rows import holders
 from tests.ledgers import ACME, ACTOR, LEASE_SECONDS, Ledger, an_order, cut_off, job_id, not_sent
@@ -188,6 +188,8 @@ _READS: dict[str, tuple[str, Callable[[Ledger], object]]] = {
         lambda ledger: claims.due_companies(ledger.engine, {ledger.company_id: ACME}),
     ),
     "count waiting": ("ix_job_waiting", lambda ledger: claims.count_waiting(ledger.engine, ledger.company_id)),
+    "backlog": ("ix_job_waiting", lambda ledger: backlog.read_backlog(ledger.engine, ledger.company_id)),
+    "count stopped": ("ix_job_unknown", lambda ledger: backlog.count_stopped(ledger.engine, ledger.company_id)),
     "look-up due": ("ix_job_unknown", lambda ledger: unknowns.has_due(ledger.engine, ledger.company_id)),
     "take due": (
         "ix_job_unknown",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from orderrelay_workers.ledger import companies, identity
+from orderrelay_workers.gate import Limits
+from orderrelay_workers.ledger import companies, identity, schema
 from orderrelay_workers.ledger.companies import COMPANY_KEY_CHANGED, CREDENTIALS, CompanyKeyTaken
+from orderrelay_workers.limits import limits_of, schedule_of
 from orderrelay_workers.settings import CompanySettings
 from tests.ledgers import ACME, ACTOR, Ledger
 
@@ -116,3 +119,63 @@ def test_a_control_is_remembered(ledger: Ledger) -> None:
     company = companies.by_alias(ledger.engine)[ACME]
     assert company.control_digest == b"digest"
     assert company.control_at is not None
+
+
+def test_what_a_person_has_set_outlasts_a_worker_s_start(ledger: Ledger) -> None:
+    """Limits set by a person hold in place of the settings', whichever worker starts with whatever settings."""
+    register(ledger, keys(rate_per_second=10, burst=2, max_in_flight=30))
+    assert companies.set_limits(ledger.engine, ACME, rate_per_second=4, actor="Ada", reason="their wish")
+    company = register(ledger, keys(rate_per_second=20, burst=3, max_in_flight=40))
+    assert limits_of(company) == Limits(4, 3, 40)
+    assert (company.set_by, company.set_at is None) == ("Ada", False)
+    assert ledger.events() == ["limits_set"]
+    [event] = ledger.rows(schema.event)
+    assert json.loads(event["detail"]) == {"rate_per_second": 4, "reason": "their wish"}
+
+
+def test_limits_are_set_one_by_one(ledger: Ledger) -> None:
+    """What is not given stays as it was set before."""
+    register(ledger, keys())
+    companies.set_limits(ledger.engine, ACME, rate_per_second=4, burst=7, actor="Ada", reason="")
+    companies.set_limits(ledger.engine, ACME, burst=8, max_in_flight=9, actor="Bo", reason="")
+    company = companies.by_alias(ledger.engine)[ACME]
+    assert limits_of(company) == Limits(4, 8, 9)
+    assert company.set_by == "Bo"
+
+
+def test_reset_lets_the_settings_hold_again(ledger: Ledger) -> None:
+    """Nothing is left of what was set, and the events tell who ended it; a second time nothing is to be done."""
+    register(ledger, keys(rate_per_second=20))
+    companies.set_limits(ledger.engine, ACME, rate_per_second=4, burst=7, max_in_flight=9, actor="Ada", reason="")
+    assert companies.reset_limits(ledger.engine, ACME, actor="Bo", reason="over")
+    company = companies.by_alias(ledger.engine)[ACME]
+    assert limits_of(company) == Limits(20, 1, 50)
+    assert (company.set_by, company.set_at) == (None, None)
+    assert not companies.reset_limits(ledger.engine, ACME, actor="Bo", reason="again")
+    assert ledger.events() == ["limits_set", "limits_reset"]
+
+
+def test_a_company_that_is_not_there_has_no_limits(ledger: Ledger) -> None:
+    """Nothing is made of a misspelt alias."""
+    assert not companies.set_limits(ledger.engine, "nobody", burst=2, actor="Ada", reason="")
+    assert not companies.reset_limits(ledger.engine, "nobody", actor="Ada", reason="")
+    assert ledger.events() == []
+
+
+def test_all_that_paces_comes_from_the_settings(ledger: Ledger) -> None:
+    """A worker's start takes over the learned rate's floor, the retry share, the weights and the hours."""
+    paced = keys(learn_rate_from=2, retry_share=0.5, lookup_weight=0, login_weight=3)
+    hours = {"time_zone": "Europe/Stockholm", "closed_hours": "sun 00:00-24:00"}
+    company = register(ledger, paced.model_copy(update=hours))
+    assert limits_of(company) == Limits(10, 1, 50, 2, 0.5, 0, 3)
+    schedule = schedule_of(company)
+    assert schedule is not None
+    assert (schedule.zone.key, len(schedule.hours)) == ("Europe/Stockholm", 1)
+    assert limits_of(register(ledger, keys())) == Limits(10, 1, 50)
+
+
+def test_a_rate_at_the_floor_is_not_learned(ledger: Ledger) -> None:
+    """A person who sets the rate to the floor or below means that rate."""
+    register(ledger, keys(learn_rate_from=2))
+    companies.set_limits(ledger.engine, ACME, rate_per_second=2, actor="Ada", reason="")
+    assert limits_of(companies.by_alias(ledger.engine)[ACME]) == Limits(2, 1, 50)

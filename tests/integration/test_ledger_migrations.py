@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,9 @@ from orderrelay_workers.ledger.engine import clock, open_engine, reading
 from orderrelay_workers.ledger.migrate import newest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from alembic.config import Config
 
 
 @pytest.fixture
@@ -92,11 +96,39 @@ def test_a_newer_layout_is_lived_with(engine: sa.Engine) -> None:
 def test_a_migration_that_is_undone_leaves_nothing(engine: sa.Engine) -> None:
     """The way back drops every table."""
     migrate.migrate(engine)
+    _move(engine, command.downgrade, "base")
+    assert sa.inspect(engine).get_table_names() == ["alembic_version"]
+
+
+def test_what_waits_finds_its_lane(engine: sa.Engine) -> None:
+    """Jobs of the version before keep all they have; what had been sent and waits again is a retry, all else is not."""
+    _move(engine, command.upgrade, "0002")
+    now = datetime.now(UTC)
+    company = {"id": 1, "alias": "acme", "rate_per_second": 5.0, "burst": 1, "max_in_flight": 9, "created_at": now}
+    usual = {"company_id": 1, "external_id": "x", "revision": 1, "body_version": 1, "since": now, "due_at": now,
+             "accepted_at": now, "booked_at": now, "attempts": 0, "lookups": 0}  # fmt: skip
+    with engine.begin() as connection:
+        connection.execute(sa.insert(schema.company), [company])
+        for number, (state, requests) in enumerate((("waiting", 0), ("waiting", 2), ("succeeded", 1))):
+            job = {"id": uuid.UUID(int=number), "state": state, "requests": requests, **usual}
+            connection.execute(sa.insert(schema.job), [job])
+    migrate.migrate(engine)
+    with reading(engine) as connection:
+        lanes = connection.execute(sa.select(schema.job.c.lane).order_by(schema.job.c.id)).scalars().all()
+        [row] = connection.execute(sa.select(schema.company)).mappings().all()
+    assert lanes == [2, 3, 2]
+    assert (row["rate_per_second"], row["set_rate_per_second"], row["retry_share"]) == (5.0, None, 0.2)
+    assert (row["lookup_weight"], row["login_weight"], row["time_zone"], row["closed_hours"]) == (1.0, 1.0, "UTC", "")
+    _move(engine, command.downgrade, "0002")
+    with reading(engine) as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM job")).scalar() == 3
+
+
+def _move(engine: sa.Engine, move: Callable[[Config, str], None], to: str) -> None:
     with engine.connect() as connection, connection.begin():
         config = migrate._config()
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-    assert sa.inspect(engine).get_table_names() == ["alembic_version"]
+        move(config, to)
 
 
 def test_a_commit_on_sqlite_is_on_disk(sqlite_url: str) -> None:

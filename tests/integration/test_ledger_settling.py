@@ -51,6 +51,7 @@ class SettlingWorker:
     policy: Policy = POLICY
     actor: str = ACTOR
     draining: threading.Event = field(default_factory=threading.Event)
+    companies: dict[str, object] = field(default_factory=dict[str, object])
 
 
 @pytest.fixture

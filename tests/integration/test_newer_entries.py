@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["intake", "ledger", "new_worker", "worker"]  # fixtures
 
 NEWER = [
-    pytest.param({"v": "2"}, "v2", id="layout"),
+    pytest.param({"v": "3"}, "v3", id="layout"),
     pytest.param({"v": "9999", "k": "\x00"}, "v9999", id="far layout"),
     pytest.param({"k": "cancel"}, "v1-cancel", id="kind"),
 ]
@@ -59,13 +59,13 @@ def wait_until_left(client: redis.Redis) -> None:
 
 
 def teach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process one of a version that knows layout 2 and the kind "cancel", both like an order of layout 1."""
+    """Make this process one of a version that knows layout 3 and the kind "cancel", both like an order of layout 1."""
     known = intake_format.read_entry
 
     def read(fields: Mapping[bytes, bytes]) -> object:
         return known({**fields, b"v": b"1", b"k": b"order"})
 
-    monkeypatch.setattr(intake_format, "LAYOUT", 2)
+    monkeypatch.setattr(intake_format, "LAYOUT", 3)
     monkeypatch.setattr(intake_format, "KINDS", frozenset({"order", "ask", "cancel"}))
     monkeypatch.setattr(intake_module, "read_entry", read)
 
@@ -83,13 +83,13 @@ def test_a_newer_entry_is_told_from_garbage(changes: dict[str, str], needs: str)
     assert not can_read(needs)
 
 
-@pytest.mark.parametrize("needs", ["v1", "v1-order", "v1-ask"])
+@pytest.mark.parametrize("needs", ["v1", "v1-order", "v1-ask", "v2", "v2-order"])
 def test_what_this_version_knows_it_can_read(needs: str) -> None:
     """Entries that an older worker left for a worker like this one are recognised by what they need."""
     assert can_read(needs)
 
 
-@pytest.mark.parametrize("needs", ["", "v0", "v2", "v1-", "v1-cancel", "v2-order", "order", "v1-order "])
+@pytest.mark.parametrize("needs", ["", "v0", "v3", "v1-", "v1-cancel", "v3-order", "order", "v1-order "])
 def test_what_it_does_not_know_it_cannot(needs: str) -> None:
     """Anything else is left where it is."""
     assert not can_read(needs)
@@ -115,12 +115,12 @@ def test_more_than_a_batch_of_newer_entries_starves_nothing(
 ) -> None:
     """However many newer entries lie before an order, it is booked."""
     monkeypatch.setattr(intake_module, "BATCH", 3)
-    accept(redis_client, *range(10), v="2")
+    accept(redis_client, *range(10), v="3")
     accept(redis_client, 10)
     for _ in range(5):
         intake.book_next()
     assert ledger.states() == {"waiting": 1}
-    assert pending(redis_client) == {f"{keys.INTAKE_NEWER_READER}v2": 10}
+    assert pending(redis_client) == {f"{keys.INTAKE_NEWER_READER}v3": 10}
 
 
 def test_what_was_left_is_not_taken_again_by_a_worker_that_cannot_read_it(
@@ -131,7 +131,7 @@ def test_what_was_left_is_not_taken_again_by_a_worker_that_cannot_read_it(
     monkeypatch.setattr(intake_module, "_LEAVING_MS", 0)
     monkeypatch.setattr(intake_module, "_LOOK_FOR_ABANDONED_SECONDS", 0.0)
     monkeypatch.setattr(intake_module, "_BLOCK_MS", 1)
-    accept(redis_client, 1, v="2")
+    accept(redis_client, 1, v="3")
     intake.book_next()
     [before] = entries(redis_client)
     other = new_worker().intake()
@@ -143,7 +143,7 @@ def test_what_was_left_is_not_taken_again_by_a_worker_that_cannot_read_it(
     other.close()
 
 
-@pytest.mark.parametrize("changes", [{"v": "2"}, {"k": "cancel"}], ids=["layout", "kind"])
+@pytest.mark.parametrize("changes", [{"v": "3"}, {"k": "cancel"}], ids=["layout", "kind"])
 def test_a_newer_worker_books_what_was_left(
     intake: Intake,
     new_worker: Callable[[], BookingWorker],
@@ -173,7 +173,7 @@ def test_a_newer_worker_takes_many_at_once(
 ) -> None:
     """More than a batch is taken over without a pause in between."""
     monkeypatch.setattr(intake_module, "BATCH", 3)
-    accept(redis_client, *range(7), v="2")
+    accept(redis_client, *range(7), v="3")
     for _ in range(3):
         intake.book_next()
     wait_until_left(redis_client)
@@ -188,17 +188,17 @@ def test_a_newer_entry_of_a_dead_worker_is_left_by_another(
     intake: Intake, redis_client: redis.Redis
 ) -> None:  # fmt: skip
     """Between reading and leaving a worker may die; the next one leaves the entry in its place."""
-    [entry] = accept(redis_client, 1, v="2")
+    [entry] = accept(redis_client, 1, v="3")
     redis_client.xreadgroup(keys.INTAKE_GROUP, "dead", {keys.INTAKE: ">"})
     redis_client.xclaim(keys.INTAKE, keys.INTAKE_GROUP, "dead", 0, [entry], idle=11_000)
     intake._looked_for_abandoned = float("-inf")
     intake.book_next()
-    assert pending(redis_client) == {f"{keys.INTAKE_NEWER_READER}v2": 1}
+    assert pending(redis_client) == {f"{keys.INTAKE_NEWER_READER}v3": 1}
 
 
 def test_the_doctor_tells_how_many_wait(intake: Intake, redis_client: redis.Redis, redis_url: str) -> None:
     """What was left for newer workers is a warning that says how many and what they need."""
-    accept(redis_client, 1, 2, v="2")
+    accept(redis_client, 1, 2, v="3")
     accept(redis_client, 3, k="cancel")
     accept(redis_client, 4)
     intake.book_next()
@@ -208,7 +208,7 @@ def test_the_doctor_tells_how_many_wait(intake: Intake, redis_client: redis.Redi
     [newer] = [finding for finding in found if "newer version" in finding.text]
     assert newer.level is Level.WARNING
     assert newer.text == (
-        "3 entries of the intake wait for a newer version of the workers (1 of v1-cancel, 2 of v2); nothing is lost"
+        "3 entries of the intake wait for a newer version of the workers (1 of v1-cancel, 2 of v3); nothing is lost"
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import threading
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import redis
@@ -17,17 +17,22 @@ from orderrelay_workers import submission
 from orderrelay_workers.decisions import Happening
 from orderrelay_workers.event_loop import EventLoop
 from orderrelay_workers.gate import Gate, Limits
-from orderrelay_workers.ledger import caution, identity, liveness
+from orderrelay_workers.ledger import caution, claims, identity, liveness
 from orderrelay_workers.runtime import Busy
 from orderrelay_workers.tokens import Token
-from tests.ledgers import ACME, ACTOR, POLICY, Ledger, created, open_ledger
+from tests.ledgers import ACME, ACTOR, POLICY, Ledger, created, job_id, open_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
+    from orderrelay_workers.ledger.claims import Claim
     from orderrelay_workers.runtime import Runtime
     from orderrelay_workers.vendor.exchange import Exchange
+
+
+#: How long a claim takes in a database that is slow for once.
+_SLOW_SECONDS = 0.2
 
 
 class _Desk:
@@ -165,3 +170,42 @@ def test_raw_bytes_of_an_answer_are_not_logged() -> None:
     echoed = base64.b64encode(b"companyApiKey=secret").decode()
     happening = Happening("answer_of_forgotten_order", detail={"status": 500, "answer_base64": echoed})
     assert happening.for_log() == {"status": 500}
+
+
+def test_a_missed_slot_is_replaced(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose claim took longer than ever before is late for its slot; it gets another one, and goes."""
+    claim: Callable[..., list[Claim]] = claims.claim
+
+    def slow_claim(*args: Any, **kwargs: Any) -> list[Claim]:
+        claimed = claim(*args, **kwargs)
+        threading.Event().wait(_SLOW_SECONDS)
+        return claimed
+
+    monkeypatch.setattr(claims, "claim", slow_claim)
+    desk.let_answer.set()
+    desk.submit()
+    assert desk.ledger.states() == {"succeeded": 1}
+    state = desk.gate.state(ACME)
+    assert state is not None
+    assert (state.counts["order_admitted"] - state.counts.get("order_given_back", 0), state.counts["order_late"]) == (
+        1,
+        1,
+    )
+    assert state.in_flight == 0
+
+
+def test_a_missed_slot_of_a_paused_company_is_given_back(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the gate closed meanwhile, the late request is not sent: its order waits again, at no cost."""
+    claim: Callable[..., list[Claim]] = claims.claim
+
+    def claim_while_somebody_pauses(*args: Any, **kwargs: Any) -> list[Claim]:
+        claimed = claim(*args, **kwargs)
+        desk.gate.pause(ACME, "lunch")
+        threading.Event().wait(_SLOW_SECONDS)
+        return claimed
+
+    monkeypatch.setattr(claims, "claim", claim_while_somebody_pauses)
+    desk.submit()
+    assert desk.ledger.states() == {"waiting": 1}
+    assert desk.ledger.job(job_id(1))["attempts"] == 0
+    assert desk.in_flight() == 0

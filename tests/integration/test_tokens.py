@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from orderrelay_shared import keys
+from orderrelay_workers.credentials import Credentials, Refused
 from orderrelay_workers.event_loop import EventLoop
 from orderrelay_workers.gate import Gate, Limits
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from orderrelay_workers.vendor.client import VendorClient
     from orderrelay_workers.vendor.exchange import Exchange
 
+LEDGER = uuid.uuid4()
 KEYS = {"company_api_key": "k", "connect_api_key": "c", "license": "l", "user_name": "u", "password": "p"}
 
 
@@ -72,8 +74,14 @@ def refused() -> list[str]:
 
 
 @pytest.fixture
+def judged() -> list[CompanySettings]:
+    """The settings whose credentials were refused."""
+    return []
+
+
+@pytest.fixture
 def new_tokens(
-    redis_url: str, vendor: FakeVendor, loop: EventLoop, refused: list[str]
+    redis_url: str, vendor: FakeVendor, loop: EventLoop, refused: list[str], judged: list[CompanySettings]
 ) -> Iterator[Callable[..., Tokens]]:
     """Makes workers' tokens, each with its own connections."""
     clients: list[redis.Redis] = []
@@ -86,10 +94,12 @@ def new_tokens(
         gate.seed(ACME, Limits(1000, 100, 100), None, {})
         settings = WorkerSettings(companies={ACME: CompanySettings.model_validate(KEYS | company)})
 
-        def tell(_: str, reason: str) -> None:
+        def tell(_: str, used: CompanySettings, reason: str) -> None:
             refused.append(reason)
+            judged.append(used)
 
-        return Tokens(settings, client, gate, loop, cast("VendorClient", vendor), boot_id, tell)
+        credentials = Credentials(settings, LEDGER)
+        return Tokens(settings, client, gate, loop, cast("VendorClient", vendor), boot_id, credentials, tell)
 
     yield make
     for client in clients:
@@ -271,3 +281,79 @@ def test_a_dead_workers_login_is_freed(tokens: Tokens, redis_client: redis.Redis
 def test_no_token_in_a_repr(tokens: Tokens) -> None:
     """A token shows itself in no text."""
     assert "token-1" not in repr(tokens.get(ACME))
+
+
+def renew(tokens: Tokens, **changed: str) -> None:
+    """The company's credentials change while the worker runs."""
+    tokens._credentials.renew(ACME, CompanySettings.model_validate(KEYS | changed))
+
+
+def of(tokens: Tokens) -> Credentials:
+    """The worker's credentials."""
+    return tokens._credentials
+
+
+def test_a_token_from_before_a_change_stays_in_use(tokens: Tokens, vendor: FakeVendor) -> None:
+    """Changed credentials cost no login before one is due."""
+    get(tokens)
+    renew(tokens, password="new")
+    assert text(tokens.get(ACME)) == "token-1"
+    assert vendor.logins == 1
+
+
+def test_a_refusal_names_the_credentials_that_were_used(
+    new_tokens: Callable[..., Tokens], vendor: FakeVendor, judged: list[CompanySettings]
+) -> None:
+    """A login that was under way when the credentials changed is judged by those it was made with."""
+    tokens = new_tokens()
+    before = of(tokens).in_use(ACME)
+    vendor.answers.append(answered(200, b'{"Message": "Login failed"}'))
+    vendor.may_answer.clear()
+    with ThreadPoolExecutor(1) as threads:
+        login = threads.submit(tokens.get, ACME)
+        wait_until(lambda: vendor.logins, what="a login is under way")
+        renew(tokens, password="new")
+        vendor.may_answer.set()
+        assert isinstance(login.result(timeout=10), NoToken)
+    assert judged == [before]
+    assert of(tokens).refused(ACME, before) is Refused.NOT_IN_USE
+
+
+def test_only_those_that_brought_a_token_are_judged_by_it(
+    new_tokens: Callable[..., Tokens], vendor: FakeVendor, refused: list[str]
+) -> None:
+    """Another worker's fresh token that is refused is dropped, and says nothing of this worker's own credentials."""
+    new, old = new_tokens(password="new"), new_tokens(password="old")
+    old.refused(ACME, cast("Token", old.get(ACME)), "first")
+    of_old = cast("Token", old.get(ACME))
+    new.refused(ACME, cast("Token", new.get(ACME)), "second")
+    assert (refused, vendor.logins) == ([], 2)
+    assert text(new.get(ACME)) != of_old.text
+
+
+def test_a_token_that_is_taken_proves_the_credentials_that_brought_it(new_tokens: Callable[..., Tokens]) -> None:
+    """Those of every worker that has the same, and of no other."""
+    first, same, other = new_tokens(), new_tokens(), new_tokens(password="other")
+    for tokens in (first, same, other):
+        tokens.accepted(ACME, cast("Token", tokens.get(ACME)))
+    assert [of(tokens).take_proof(ACME) for tokens in (first, same, other)] == [True, True, False]
+
+
+def test_a_fixed_token_that_is_no_longer_in_use_is_judged_no_more(
+    new_tokens: Callable[..., Tokens], refused: list[str]
+) -> None:
+    """Many requests may have been out with the one before when it was changed."""
+    tokens = new_tokens(token="old")
+    before = cast("Token", tokens.get(ACME))
+    renew(tokens, token="new")
+    tokens.refused(ACME, before, "401")
+    assert (refused, text(tokens.get(ACME))) == ([], "new")
+
+
+def test_a_worker_that_stepped_out_asks_for_nothing(tokens: Tokens, vendor: FakeVendor) -> None:
+    """It neither logs in nor uses others' tokens until it has stepped in again."""
+    of(tokens).step_out(ACME)
+    assert isinstance(tokens.get(ACME), NoToken)
+    assert vendor.logins == 0
+    of(tokens).step_in(ACME)
+    assert text(tokens.get(ACME)) == "token-1"

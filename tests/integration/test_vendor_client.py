@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import trustme
 import uvloop
+from pydantic import SecretStr
 
 from orderrelay_shared.states import Outcome
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
@@ -252,6 +253,24 @@ def test_a_new_token_is_used_at_once(run: Run[Any]) -> None:
     server = run(story())
     assert [dict(parse_qsl(urlsplit(r.target).query))["token"] for r in server.requests] == ["one", "one", "two"]
     assert server.visits == 1  # one connection, kept alive
+
+
+def test_a_changed_key_is_used_at_once_with_the_same_token(run: Run[Any]) -> None:
+    """The address that is kept for a token is made anew when the company's settings are replaced."""
+
+    async def story() -> MisbehavingServer:
+        async with MisbehavingServer(answering(200, b"{}")) as server:
+            known = settings(server.url)
+            client = VendorClient(known)
+            for key in ("connect-key", "connect-key", "new-key"):
+                changed = known.companies["acme"].model_copy(update={"connect_api_key": SecretStr(key)})
+                known.companies["acme"] = changed
+                await client.post_order("acme", "token-1", ORDER, may_start=yes)
+            await client.aclose()
+        return server
+
+    targets = [urlsplit(request.target).query for request in run(story()).requests]
+    assert [dict(parse_qsl(query))["connectApiKey"] for query in targets] == ["connect-key", "connect-key", "new-key"]
 
 
 def test_a_proxy_of_the_environment_is_not_used(run: Run[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,7 @@ def _check_move(before: sa.RowMapping, after: sa.RowMapping) -> None:
             assert before[name] in (None, after[name]), told
     for name in ("id", "company_id", "external_id", "accepted_at", "booked_at"):
         assert before[name] == after[name], f"{name} changed"
+    assert before["lane"] // 2 == after["lane"] // 2, f"{after['external_id']} is of another priority"
 
 
 def _check_row(row: sa.RowMapping) -> None:
@@ -179,6 +180,9 @@ def _check_row(row: sa.RowMapping) -> None:
     if state in (JobState.WAITING, JobState.REJECTED, JobState.PARKED, JobState.CANCELLED):
         assert row["token"] is None, f"{name} is {state}, but a claim is live"
         assert row["if_absent"] is None, f"{name} is {state}, but in doubt"
+    if state is JobState.WAITING:
+        in_lane = f"{name} waits in lane {row['lane']} after {row['requests']} requests"
+        assert (row["lane"] % 2 == 1) == (row["requests"] > 0), in_lane
     if state is JobState.UNKNOWN:
         assert row["if_absent"] is not None, f"{name} is unknown, and nothing follows from its absence"
     if state is JobState.SUCCEEDED:

@@ -13,7 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from orderrelay_shared.intake import Envelope
-from orderrelay_shared.states import JobState, Outcome
+from orderrelay_shared.states import JobState, Outcome, Priority
 from orderrelay_workers import people
 from orderrelay_workers.ledger import (
     booking,
@@ -378,5 +378,6 @@ class History:
 def an_order(number: int, other: int = 0) -> Accepted:
     """An accepted order; with `other` another content of the same ExternalId."""
     body = json.dumps({"ExternalId": f"order-{number}", "Text": "other" if other else ""}).encode()
-    envelope = Envelope(ACME, f"order-{number}", hashlib.sha256(body).digest(), body)
+    priority = list(Priority)[number % 3]
+    envelope = Envelope(ACME, f"order-{number}", hashlib.sha256(body).digest(), body, priority=priority)
     return Accepted(f"{1_700_000_000_000 + number}-0", envelope)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import assert_type
 
 from orderrelay_producers import (
+    Estimate,
     Job,
     JobState,
     JobStatus,
@@ -17,6 +18,7 @@ from orderrelay_producers import (
     OrderInvalid,
     OrderProducer,
     OrderRow,
+    Priority,
     Problem,
     QueueFull,
     QueueUnavailable,
@@ -41,6 +43,18 @@ def enqueue_one(producer: OrderProducer) -> None:
     assert_type(producer.enqueue({"CustomerNr": "013"}), Job)
 
 
+def enqueue_on_terms(producer: OrderProducer, order: Order) -> None:
+    """With a priority, a due time and a deadline, and waiting for room."""
+    tonight = dt.datetime(2026, 1, 30, 22, 0, tzinfo=dt.UTC)
+    job = producer.enqueue(order, priority=Priority.URGENT, due_at=tonight, deadline=tonight, block=True)
+    status = job.status()
+    if status is not None:
+        assert_type(status.priority, Priority)
+        assert_type(status.due_at, dt.datetime | None)
+        assert_type(status.deadline, dt.datetime | None)
+    producer.enqueue_many([order], priority="bulk", due_at=tonight, deadline=None, block=True, timeout=60.0)
+
+
 def enqueue_some(producer: OrderProducer, orders: list[Order]) -> None:
     """Many orders and their report."""
     report = producer.enqueue_many(orders, company="acme")
@@ -60,6 +74,18 @@ def ask(producer: OrderProducer, job: Job) -> None:
     assert_type(producer.status(job.id), JobStatus | None)
     assert_type(producer.status("5f2b7c0e-9a41-5f0e-8f3c-2a6d1c7e4b90"), JobStatus | None)
     assert_type(producer.find(external_id="A-1", company="acme"), JobStatus | None)
+
+
+def estimate(producer: OrderProducer) -> None:
+    """How long an order will take."""
+    expected = producer.estimate(company="acme", priority="urgent", timeout=5.0)
+    assert_type(expected, Estimate)
+    assert_type(expected.waiting_before, int | None)
+    assert_type(expected.per_second, float | None)
+    assert_type(expected.seconds, float | None)
+    assert_type(expected.done_at, dt.datetime | None)
+    assert_type(expected.why_slow, tuple[str, ...])
+    assert_type(producer.estimate(), Estimate)
 
 
 def mistakes(order: Order) -> None:

@@ -65,6 +65,7 @@ _step = st.one_of(
     st.tuples(st.just("give back"), st.integers(0, 20), st.integers(0, 12)),
     st.tuples(st.just("finish"), st.integers(0, 20), st.integers(0, 12)),
     st.tuples(st.just("pass"), st.sampled_from([0.01, 0.1, 0.5, 3.0])),
+    st.tuples(st.just("again"), st.integers(0, 2), st.sampled_from([Kind.ORDER, Kind.LOOKUP]), st.integers(1, 12)),
     st.tuples(st.just("beat"), st.integers(0, 2)),
 )
 
@@ -114,6 +115,11 @@ def test_no_window_holds_more_than_the_law(
             case ("pass", float(seconds)):
                 pass_time(fake_or_real_redis, seconds, company)
                 passed_us += round(seconds * 1_000_000)
+            case ("again", int(worker), Kind() as kind, int(want)):
+                permits = gates[worker].admit_again(company, kind, want)
+                if permits.granted:  # their places in flight are those of the slots that were missed
+                    grants.append((gates[worker], permits, _starts(permits, burst, passed_us)))
+                    flying.append(0)
             case ("beat", int(worker)):
                 gates[worker].sync_in_flight()
             case _:

@@ -37,7 +37,7 @@ def everything(client: redis.Redis) -> object:
 def test_a_gate_without_a_layout_is_an_earlier_versions(gate: Gate, fake_or_real_redis: redis.Redis) -> None:
     """What versions wrote that did not name the layout works like layout 1."""
     assert fake_or_real_redis.hdel(keys.gate(ACME), "layout") == 1
-    permits = gate.admit(ACME, Kind.ORDER, 3)
+    permits = gate.admit(ACME, Kind.LOOKUP, 3)
     assert permits.granted == 3
     gate.report(ACME, Kind.ORDER, Report(finished=3, good=3))
     state = gate.state(ACME)
@@ -64,7 +64,7 @@ def test_a_newer_gate_is_never_written(
     gate: Gate, fake_or_real_redis: redis.Redis, new_gate: Callable[[], Gate], layout: str
 ) -> None:
     """No call changes anything in it, not even what this worker had in flight when the gate became newer."""
-    granted = gate.admit(ACME, Kind.ORDER, 3)
+    granted = gate.admit(ACME, Kind.LOOKUP, 3)
     [worker] = [
         bytes(boot).decode() for boot in cast("list[bytes]", fake_or_real_redis.hkeys(keys.gate_in_flight(ACME)))
     ]

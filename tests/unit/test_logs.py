@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
-from orderrelay_workers.logs import MaskingHandler, configure_logs
+from orderrelay_workers.logs import MaskingHandler, configure_logs, learn_secrets
 from orderrelay_workers.masking import Mask
 from orderrelay_workers.settings import WorkerSettings
 
@@ -218,6 +219,15 @@ def test_a_broken_line_shows_no_arguments(json_lines: io.StringIO, capsys: pytes
 def test_mask_text(text: str, shown: str) -> None:
     """What must go goes, and prose stays readable."""
     assert Mask(["api", "longersecret", "longersecret1"]).text(text) == shown
+
+
+def test_secrets_that_come_later(lines: io.StringIO) -> None:
+    """Secrets that are changed while the process runs are masked too, and those before still are."""
+    company = make_settings().companies["acme"].model_copy(update={"password": SecretStr("changed-hunter3")})
+    learn_secrets(WorkerSettings(companies={"acme": company}))
+    structlog.get_logger("x").info("event", said="changed-hunter3", before=PASSWORD, other=DATABASE_PASSWORD)
+    assert_masked(lines.getvalue())
+    assert "changed-hunter3" not in lines.getvalue()
 
 
 def test_telling_names() -> None:

@@ -11,6 +11,7 @@ import orderrelay_producers
 def test_the_public_names_are_these() -> None:
     """A name is added or taken away only on purpose."""
     assert orderrelay_producers.__all__ == [
+        "Estimate",
         "Job",
         "JobState",
         "JobStatus",
@@ -21,6 +22,7 @@ def test_the_public_names_are_these() -> None:
         "OrderInvalid",
         "OrderProducer",
         "OrderRow",
+        "Priority",
         "Problem",
         "QueueFull",
         "QueueUnavailable",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orderrelay_shared import environment
 from orderrelay_shared.settings import ProducerSettings, SettingsInvalid, describe, load
 from orderrelay_shared.urls import masked, passwords_in, redis_url_problem
 
@@ -50,6 +51,27 @@ def test_environment_beats_env_file_beats_secrets(monkeypatch: pytest.MonkeyPatc
         2,
         50,
     )
+
+
+def test_a_fingerprint_shows_changed_content_whatever_the_time_says(tmp_path: Path) -> None:
+    """Another password of the same length, in a file of the same age, is another one; a new age alone is not."""
+    env_file, folder = tmp_path / "orderrelay.env", tmp_path / "secrets"
+    folder.mkdir()
+    environ = {"ORDERRELAY_ENV_FILE": str(env_file), "ORDERRELAY_SECRETS_DIR": str(folder)}
+
+    def seen() -> bytes:
+        return environment.fingerprint(environ)
+
+    prints = [seen()]
+    for path, text in ((env_file, "A=one"), (env_file, "A=two"), (folder / "TOKEN", "one"), (folder / "TOKEN", "two")):
+        path.write_text(text)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        prints.append(seen())
+    assert len(set(prints)) == 5
+    os.utime(env_file, (1_100_000_000, 1_100_000_000))
+    assert seen() == prints[-1]
+    env_file.unlink()
+    assert seen() not in prints
 
 
 def test_env_file_is_taken_literally(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

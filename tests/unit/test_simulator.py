@@ -284,6 +284,39 @@ def test_token_belongs_to_one_company() -> None:
     assert tokens.refusal("other", "connect", tokens.issue("acme")) == "Invalid Token"
 
 
+def test_any_of_several_credentials_is_accepted_as_told() -> None:
+    """While old and new passwords overlap both log in; a token of an earlier login stays good."""
+    old, new = Credentials(password="old"), Credentials(password="new")
+    with running_simulator(credentials=old, login_failure_seconds=0) as vendor:
+
+        def logs_in() -> list[bool]:
+            return ["Token" in log_in(vendor.url, password=password).json for password in ("old", "new", "other")]
+
+        token = log_in(vendor.url, password="old").json["Token"]
+        assert logs_in() == [True, False, False]
+        vendor.accept(old, new)
+        assert logs_in() == [True, True, False]
+        vendor.accept(new)
+        assert logs_in() == [False, True, False]
+        assert post_order(vendor.url, order(), token=token).status == 200
+
+
+def test_credentials_are_accepted_as_a_whole() -> None:
+    """The key of one set with the password of another logs nobody in."""
+    tokens = Tokens(Credentials(connect_key="c-1", password="old"), Credentials(connect_key="c-2", password="new"))
+    tried = [(key, password) for key in ("c-1", "c-2") for password in ("old", "new")]
+    fit = [tokens.fit_login("acme", key, ("100", "api", password)) for key, password in tried]
+    assert fit == [True, False, False, True]
+
+
+def test_a_fixed_token_is_accepted_as_told() -> None:
+    """Each of those that are accepted now, and none other."""
+    tokens = Tokens(Credentials(token="old"), Credentials(token="new"))
+    assert [tokens.refusal("acme", "connect", token) for token in ("old", "new", "")] == [None, None, "Invalid Token"]
+    tokens.credentials = (Credentials(token="new"),)
+    assert tokens.refusal("acme", "connect", "old") == "Invalid Token"
+
+
 def test_credentials_never_show() -> None:
     """The repr of credentials holds none of them."""
     assert "hush" not in repr(Credentials(password="hush", token="hush"))

@@ -64,11 +64,18 @@ def test_flags_make_the_plan() -> None:
         shown = call(told["url"], "GET", "/books").json["plan"]
         page = call(told["url"], "GET", told["books"].removeprefix(told["url"]))
     assert shown == {
-        "rules": [{"fault": "403", "times": 1}, {"fault": "429", "share": 0.25}],
+        "rules": [
+            {"fault": "403", "times": 1, "from_seconds": 0.0},
+            {"fault": "429", "share": 0.25, "from_seconds": 0.0},
+        ],
         "latency_ms": [1.0, 2.0],
         "lookup_lag_seconds": 0.5,
         "lookup_failing_share": 0.0,
+        "latency_rise_above": 0,
+        "latency_rise_ms": 0.0,
         "rate_limit_per_second": 9,
+        "rate_limit_retry_after": "none",
+        "rate_limit_wait_seconds": 1.0,
         "seed": 4,
     }
     assert b"SoftOne GO simulator" in page.body

@@ -101,6 +101,8 @@ def test_company(environment: SetAll) -> None:
     assert acme.company_api_key.get_secret_value() == "company-key-of-acme"
     assert (acme.rate_per_second, acme.burst, acme.max_in_flight) == (10, 1, 50)
     assert (acme.import_id, acme.special_functionalities) == (0, "")
+    assert (acme.learn_rate_from, acme.retry_share, acme.lookup_weight, acme.login_weight) == (None, 0.2, 1, 1)
+    assert (acme.time_zone, acme.closed_hours, acme.maintenance) == ("UTC", "", "")
 
 
 def test_secrets_folder_in_any_case(environment: SetAll, tmp_path: Path) -> None:
@@ -217,6 +219,17 @@ def test_names_for_tests_are_ignored(environment: SetAll) -> None:
         ("DATABASE_URL", "sqlite:////a.db?mode=ro"),
         ("COMPANIES__ACME__RATE_PER_SECOND", "0"),
         ("COMPANIES__ACME__MAX_IN_FLIGHT", "0"),
+        ("COMPANIES__ACME__LEARN_RATE_FROM", "0"),
+        ("COMPANIES__ACME__LEARN_RATE_FROM", "fast"),
+        ("COMPANIES__ACME__LEARN_RATE_FROM", "10"),
+        ("COMPANIES__ACME__RETRY_SHARE", "1.1"),
+        ("COMPANIES__ACME__RETRY_SHARE", "nan"),
+        ("COMPANIES__ACME__LOOKUP_WEIGHT", "-1"),
+        ("COMPANIES__ACME__LOGIN_WEIGHT", "101"),
+        ("COMPANIES__ACME__TIME_ZONE", "Stockholm"),
+        ("COMPANIES__ACME__CLOSED_HOURS", "22:00-06:00"),
+        ("COMPANIES__ACME__CLOSED_HOURS", "daily 00:00-24:00"),
+        ("COMPANIES__ACME__MAINTENANCE", "2026-12-24"),
         ("COMPANIES__ACME__IMPORT_ID", "-1"),
     ],
 )
@@ -227,6 +240,43 @@ def test_wrong_values(environment: SetAll, name: str, text: str) -> None:
     assert line.startswith(f"ORDERRELAY_{name}: ")
     assert "(allowed: " in line
     assert "hun" not in line
+
+
+def test_hours_say_what_is_wrong_with_them(environment: SetAll) -> None:
+    """Each wrong span is told, with those of other settings; the line says what is allowed."""
+    environment(
+        **ACME,
+        COMPANIES__ACME__CLOSED_HOURS="mon 22-06, xyz 01:00-02:00",
+        COMPANIES__ACME__TIME_ZONE="Europe/Stokholm",
+        COMPANIES__ACME__LEARN_RATE_FROM="20",
+    )
+    zone, hours, floor = problems()
+    assert zone.startswith(
+        "ORDERRELAY_COMPANIES__ACME__TIME_ZONE: 'Europe/Stokholm' is no known time zone; did you mean Europe/Stockholm?"
+    )
+    assert hours.startswith(
+        "ORDERRELAY_COMPANIES__ACME__CLOSED_HOURS: 'mon 22-06' is no span of closed hours; "
+        "'xyz 01:00-02:00' has 'xyz', which is no day (days are mon, tue, wed, thu, fri, sat, sun) "
+        "(allowed: spans with commas between them, such as "
+    )
+    assert floor == (
+        "ORDERRELAY_COMPANIES__ACME__LEARN_RATE_FROM: is not below RATE_PER_SECOND "
+        "(allowed: a number above 0 and below 10; empty: the rate is not learned)"
+    )
+
+
+def test_a_schedule_is_taken_as_people_write_it(environment: SetAll) -> None:
+    """Spaces do not matter, and a floor below the rate is good."""
+    environment(
+        **ACME,
+        COMPANIES__ACME__CLOSED_HOURS=" mon-fri  22:00-06:00,\n sun 00:00-24:00",
+        COMPANIES__ACME__TIME_ZONE=" Europe/Stockholm ",
+        COMPANIES__ACME__MAINTENANCE="2026-12-24T18:00 / 2026-12-26T06:00",
+        COMPANIES__ACME__LEARN_RATE_FROM="9.5",
+    )
+    acme = load_worker_settings().companies["acme"]
+    assert acme.closed_hours == "mon-fri 22:00-06:00, sun 00:00-24:00"
+    assert (acme.time_zone, acme.maintenance) == ("Europe/Stockholm", "2026-12-24T18:00 / 2026-12-26T06:00")
 
 
 def test_relative_sqlite_path(environment: SetAll) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from orderrelay_shared.states import JobState, Outcome
+from orderrelay_workers import lanes
 
 if TYPE_CHECKING:
     import uuid
@@ -45,6 +46,9 @@ class Job:
     error_number: int | None = None
     reason: str | None = None
     cleared_at: datetime | None = None
+    lane: int = 2
+    not_before: datetime | None = None
+    deadline: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,8 @@ def _created(job: Job, on_time: bool, verdict: Verdict, now: datetime, holder: u
 def _late(job: Job, token: uuid.UUID, verdict: Verdict, now: datetime) -> Decision:
     """An answer under a claim that is not the job's any more, and that proves no creation."""
     if verdict.outcome is Outcome.NOT_CREATED:  # the sweep had counted it for sent
-        return Decision(replace(job, attempts=max(job.attempts - 1, 0), requests=max(job.requests - 1, 0)))
+        job = replace(job, attempts=max(job.attempts - 1, 0), requests=max(job.requests - 1, 0))
+        return Decision(replace(job, lane=lanes.after_requests(job.lane, job.requests)))
     if verdict.outcome is not Outcome.UNKNOWN:
         return Decision(job)
     told: dict[str, object] = {"was": str(job.state), "reason": verdict.reason}
@@ -369,9 +374,13 @@ def _again(job: Job, now: datetime, policy: Policy, reason: str, error_number: i
 
 
 def _wait(job: Job, now: datetime, due_at: datetime, reason: str, error_number: int | None = None) -> Job:
-    return replace(
-        _let_go(job), state=JobState.WAITING, since=now, due_at=due_at, reason=reason, error_number=error_number
-    )
+    return replace(queued(_let_go(job), due_at), since=now, reason=reason, error_number=error_number)
+
+
+def queued(job: Job, due_at: datetime) -> Job:
+    """A job that waits: in the lane that what has left of it puts it into, and due no earlier than it may be sent."""
+    due_at = due_at if job.not_before is None else max(due_at, job.not_before)
+    return replace(job, state=JobState.WAITING, due_at=due_at, lane=lanes.after_requests(job.lane, job.requests))
 
 
 def _reject(job: Job, now: datetime, reason: str, error_number: int | None) -> Job:
@@ -383,11 +392,4 @@ def _park(job: Job, now: datetime, reason: str) -> Job:
 
 
 def _let_go(job: Job) -> Job:
-    return replace(
-        job,
-        token=None,
-        owner=None,
-        if_absent=None,
-        absent_at=None,
-        lookup_failing_since=None,
-    )
+    return replace(job, token=None, owner=None, if_absent=None, absent_at=None, lookup_failing_since=None)

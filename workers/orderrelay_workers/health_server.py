@@ -1,4 +1,4 @@
-"""Answers `GET /live` and `GET /ready` with 200 or 503, for whoever watches over this process."""
+"""Answers `GET /live` and `GET /ready` with 200 or 503, and `GET /metrics`, for whoever watches over this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from prometheus_client import CONTENT_TYPE_LATEST
+
 from orderrelay_shared.settings import SettingsInvalid
+from orderrelay_workers import metrics
 from orderrelay_workers.health import judge
 
 if TYPE_CHECKING:
@@ -80,8 +83,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one request."""
         path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._send(HTTPStatus.OK, CONTENT_TYPE_LATEST, metrics.exposition())
+            return
         if path not in ("/live", "/ready"):
-            self._answer(HTTPStatus.NOT_FOUND, {"error": "ask for /live or /ready"})
+            self._answer(HTTPStatus.NOT_FOUND, {"error": "ask for /live, /ready or /metrics"})
             return
         server = cast("_Server", self.server)
         signs = server.vitals.signs()
@@ -101,9 +107,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def _answer(self, status: HTTPStatus, content: dict[str, object]) -> None:
-        body = json.dumps(content).encode() + b"\n"
+        self._send(status, "application/json", json.dumps(content).encode() + b"\n")
+
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()

@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from orderrelay_shared import keys, redis_connection
+from orderrelay_workers import metrics
 
 if TYPE_CHECKING:
     import uuid
@@ -81,11 +82,14 @@ class Hints:
     def _send(self, task: str, queue: str, *args: str) -> bool:
         try:
             if self._broker.llen(keys.celery_queue(queue)) >= _ENOUGH:
+                metrics.hinted(queue, "enough")
                 return False
             self._publish(task, queue, *args)
         except _BROKER_AWAY as error:
             _log.debug("hint_not_sent", queue=queue, error=type(error).__name__)
+            metrics.hinted(queue, "failed")
             return False
+        metrics.hinted(queue, "sent")
         return True
 
     def _publish(self, task: str, queue: str, *args: str) -> None:

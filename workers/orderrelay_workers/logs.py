@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from orderrelay_workers.settings import WorkerSettings
 
-__all__ = ["MaskingHandler", "configure_logs"]
+__all__ = ["MaskingHandler", "configure_logs", "learn_secrets"]
+
+#: The mask of the lines that are written now.
+_masks: Final[list[Mask]] = []
 
 #: They log each request with its URL, where the vendor wants its keys, or each statement with its values; Celery tells
 #: of every hint twice, which says nothing about any order.
@@ -51,6 +54,7 @@ def configure_logs(settings: WorkerSettings, stream: TextIO | None = None) -> No
     """
     target: TextIO = sys.stderr if stream is None else stream
     mask = Mask(secret_values(settings))
+    _masks[:] = [mask]
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -83,6 +87,12 @@ def configure_logs(settings: WorkerSettings, stream: TextIO | None = None) -> No
         )
     )
     _take_over(handler, settings.log_level)
+
+
+def learn_secrets(settings: WorkerSettings) -> None:
+    """Mask the secrets of these settings too, from now on; to be called before any of them is used."""
+    for mask in _masks:
+        mask.learn(secret_values(settings))
 
 
 class _Masking:

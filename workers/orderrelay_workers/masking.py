@@ -54,9 +54,15 @@ class Mask:
     """
 
     def __init__(self, secret_values: Iterable[str] = ()) -> None:
-        forms = {form for value in secret_values if value for form in _forms(value)}
+        self._forms: frozenset[str] = frozenset()
+        self._known: re.Pattern[str] | None = None
+        self.learn(secret_values)
+
+    def learn(self, secret_values: Iterable[str]) -> None:
+        """Replace these from now on as well; whatever was known stays known."""
+        self._forms |= {form for value in secret_values if value for form in _forms(value)}
         # The longest first, or a secret that begins with another would leave its end behind.
-        patterns = [_pattern(form) for form in sorted(forms, key=lambda form: (-len(form), form))]
+        patterns = [_pattern(form) for form in sorted(self._forms, key=lambda form: (-len(form), form))]
         self._known = re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
 
     def text(self, text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orderrelay_shared.states import JobState
-from orderrelay_workers.decisions import Decision, Happening, Job
+from orderrelay_workers.decisions import Decision, Happening, Job, queued
 
 if TYPE_CHECKING:
     import uuid
@@ -87,6 +87,8 @@ def resolve_as_not_created(job: Job, now: datetime, why: str, *, has_lookup: boo
 def resend(job: Job, now: datetime, why: str, *, has_lookup: bool, surely_not_created: bool = False) -> Decision:
     """Send a stopped order again, with its attempts counted from the beginning.
 
+    A deadline that has passed is lifted, as the person wants it sent nevertheless; one that has not still holds.
+
     Args:
         job: A parked or rejected job.
         now: By the shared clock.
@@ -100,8 +102,11 @@ def resend(job: Job, now: datetime, why: str, *, has_lookup: bool, surely_not_cr
     if job.state not in STOPPED:
         raise NotForPeople(f"it is {job.state}; only a parked or rejected order can be sent again")
     detail: dict[str, object] = {"why": why, "was": str(job.state), "looked_up": has_lookup}
-    happening = Happening("resent_by_person", detail={**detail, "not_created": surely_not_created})
     begun_anew = replace(_freed(job), since=now, due_at=now, attempts=0, error_number=None)
+    if job.deadline is not None and job.deadline <= now:
+        detail["lifted_deadline"] = job.deadline.isoformat()
+        begun_anew = replace(begun_anew, deadline=None)
+    happening = Happening("resent_by_person", detail={**detail, "not_created": surely_not_created})
     if has_lookup:
         unknown = replace(
             begun_anew,
@@ -117,9 +122,7 @@ def resend(job: Job, now: datetime, why: str, *, has_lookup: bool, surely_not_cr
             "and say --not-created if it does not"
         )
     reason = f"sent again by a person: {why}"
-    waiting = replace(
-        begun_anew, state=JobState.WAITING, reason=reason, cleared_at=now
-    )  # cautious mode believes it too
+    waiting = replace(queued(begun_anew, now), reason=reason, cleared_at=now)  # cautious mode believes it too
     return Decision(waiting, (happening,))
 
 

@@ -89,7 +89,7 @@ def begin(settings: WorkerSettings, app: Celery, threads: int) -> Runtime:
     """
     vitals = Vitals()
     health = _serve_health(settings, vitals)
-    worker = Runtime(settings, app)
+    worker = Runtime(settings, app, threads=threads)
     ears = Ears(threads)
     listening = Listening(ears, _reconnect, lambda reason: _give_up(reason, _START_AGAIN))
     sidecar = Sidecar(worker, listening, vitals, lambda reason: _give_up(reason, _WRONG_SETUP))

@@ -6,7 +6,6 @@ what is due and settles what has ended, so that one slow answer holds up no othe
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import queue
 import time
@@ -19,12 +18,13 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from orderrelay_workers import statuses
+from orderrelay_workers import metrics, statuses
 from orderrelay_workers.gate import Kind, Refusal, Report
 from orderrelay_workers.ledger import companies, unknowns
 from orderrelay_workers.ledger.engine import clock, is_away, reading
 from orderrelay_workers.ledger.settling import LookedUp, settle_lookups
 from orderrelay_workers.runtime import CompanyGone
+from orderrelay_workers.slots import Lead, give_back, other_slots, wait_for_slot
 from orderrelay_workers.tokens import NoToken, Token
 from orderrelay_workers.vendor.answers import LookupVerdict, read_lookup_answer
 
@@ -52,8 +52,6 @@ _MOST_OUT_AT_LEAST = 10
 
 #: A control is believed for so long.
 _CONTROL_HOLDS = timedelta(hours=1)
-
-_THROTTLE_SECONDS = 1.0
 
 #: After an answer has come, others may join its settle for so long, in seconds.
 _LINGER_SECONDS = 0.05
@@ -91,12 +89,16 @@ def reconcile(worker: Runtime, company: str, *, for_seconds: float = FLOW_SECOND
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A look-up that has ended; without an exchange nothing was seen, and the job comes due again by itself."""
+    """A look-up that has ended; without an exchange nothing was seen, and the job comes due again by itself.
+
+    One that was late for its slot needs another.
+    """
 
     unknown: Unknown
     token: Token
     exchange: Exchange | None
     probe: bool
+    late: bool = False
 
 
 class _Flow:
@@ -112,6 +114,7 @@ class _Flow:
         self._taken_for_seconds = settings.request_timeout_seconds + _HORIZON_SECONDS + 5
         self._ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
         self._out = 0
+        self._lead = Lead()
         self._unsettled: list[LookedUp] = []
 
     def run(self) -> None:
@@ -128,7 +131,8 @@ class _Flow:
                 next_take = time.monotonic() + (_LOOK_AGAIN_SECONDS if wait is None else wait)
             if over and not self._out:
                 return  # what could not be settled comes due again by itself
-            self._settle(self._gather(next_take if may_take else now + _LOOK_AGAIN_SECONDS))
+            ended = self._gather(next_take if may_take else now + _LOOK_AGAIN_SECONDS)
+            self._settle(self._start_late_ones_again(ended))
 
     def let_go(self) -> None:
         """Give back the places of look-ups that are still out, as after an error; their jobs come due again."""
@@ -171,43 +175,62 @@ class _Flow:
                 alias=self._company,
             )
         finally:
-            self._give_back(permits, permits.granted - len(taken))
+            give_back(worker.gate, permits, permits.granted - len(taken))
+        self._lead.learn(time.monotonic() - granted_at)
         for index, unknown in enumerate(taken):
-            self._start(unknown, token, permits, granted_at + permits.wait_of(index))
+            self._start(unknown, token, granted_at + permits.wait_of(index), probe=permits.probe)
         if not taken:
             return None
         return _LOOK_AGAIN_SECONDS if len(taken) < permits.granted else permits.wait_of(len(taken) - 1)
 
     def _admit(self, want: int) -> Permits:
-        permits = self._worker.gate.admit(self._company, Kind.LOOKUP, want, horizon_seconds=_HORIZON_SECONDS)
+        permits = self._ask_gate(want)
         if permits.refusal is not Refusal.UNSEEDED:
             return permits
         # After a wipe the orders in doubt shall not wait for the next mirroring.
         self._worker.refresh_companies(companies.by_alias(self._worker.engine))
-        return self._worker.gate.admit(self._company, Kind.LOOKUP, want, horizon_seconds=_HORIZON_SECONDS)
+        return self._ask_gate(want)
 
-    def _give_back(self, permits: Permits, unused: int) -> None:
-        try:
-            self._worker.gate.give_back(permits, unused)
-        except RedisError as error:  # what was taken has to be looked up all the same; the beat tells the gate
-            _log.warning("gate_not_told", error=type(error).__name__)
+    def _ask_gate(self, want: int) -> Permits:
+        permits = self._worker.gate.admit(
+            self._company, Kind.LOOKUP, want, horizon_seconds=_HORIZON_SECONDS, lead_seconds=self._lead.seconds
+        )
+        metrics.answered(permits)
+        return permits
 
-    def _start(self, unknown: Unknown, token: Token, permits: Permits, at: float) -> None:
+    def _start(self, unknown: Unknown, token: Token, at: float, *, probe: bool) -> None:
         self._out += 1
-        future = self._worker.loop.start(self._ask(unknown.external_id, token, at))
+        future = self._worker.loop.start(self._ask(unknown.external_id, token, at, is_patient=probe))
 
-        def ended(done: Future[Exchange]) -> None:
+        def ended(done: Future[Exchange | None]) -> None:
             error = None if done.cancelled() else done.exception()
-            seen = done.cancelled() or error is not None
-            if seen:
+            if done.cancelled() or error is not None:
                 _log.error("look_up_lost", job=str(unknown.job_id), error=type(error).__name__)
-            self._ended.put(_Ended(unknown, token, None if seen else done.result(), permits.probe))
+                self._ended.put(_Ended(unknown, token, None, probe))
+            else:
+                exchange = done.result()
+                self._ended.put(_Ended(unknown, token, exchange, probe, late=exchange is None))
 
         future.add_done_callback(ended)
 
-    async def _ask(self, external_id: str, token: Token, at: float) -> Exchange:
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
+    async def _ask(self, external_id: str, token: Token, at: float, *, is_patient: bool) -> Exchange | None:
+        """Look one order up; None if its slot was missed, unless it goes all the same."""
+        if not await wait_for_slot(at) and not is_patient:
+            return None
         return await self._worker.vendor.look_up(self._company, token.text, external_id)
+
+    def _start_late_ones_again(self, batch: list[_Ended]) -> list[_Ended]:
+        """Give those that were late for their slots other ones; the rest is to be settled."""
+        late = [ended for ended in batch if ended.late]
+        if not late or self._worker.draining.is_set():
+            return batch
+        slots = other_slots(self._worker.gate, self._company, Kind.LOOKUP, len(late))
+        started = late[: len(slots)]
+        self._out -= len(started)
+        for ended, at in zip(started, slots, strict=True):
+            self._start(ended.unknown, ended.token, at, probe=ended.probe)
+        begun = {id(ended) for ended in started}
+        return [ended for ended in batch if id(ended) not in begun]
 
     def _gather(self, until: float) -> list[_Ended]:
         """Wait for a look-up to end, then take what ends with it."""
@@ -228,6 +251,9 @@ class _Flow:
         worker = self._worker
         self._out -= len(ended)
         seen = [(e, e.exchange, read_lookup_answer(e.exchange)) for e in ended if e.exchange is not None]
+        for _, exchange, verdict in seen:
+            seconds = (exchange.ended_at - exchange.began_at).total_seconds()
+            metrics.request_ended(self._company, Kind.LOOKUP, verdict.kind, seconds)
         if ended:
             self._report([(e.token, verdict) for e, _, verdict in seen], len(ended), any(e.probe for e in ended))
         batch = [*self._unsettled]
@@ -256,18 +282,20 @@ class _Flow:
     def _report(self, seen: Sequence[tuple[Token, LookupVerdict]], finished: int, probe: bool) -> None:
         worker = self._worker
         kinds = [v.kind for _, v in seen]
-        throttles = [v.retry_after_seconds or _THROTTLE_SECONDS for _, v in seen if v.kind == "throttled"]
+        throttled = [v.retry_after_seconds for _, v in seen if v.kind == "throttled"]
         report = Report(
             finished=finished,
             good=kinds.count("found") + kinds.count("absent"),
             unwell=kinds.count("failing") + kinds.count("not_sent"),
             trip=next((v.reason for _, v in seen if v.kind == "misconfigured"), None),
-            throttle_seconds=max(throttles, default=None),
+            throttle_seconds=max((wait for wait in throttled if wait is not None), default=None),
+            throttled=len(throttled),
             probe=probe,
         )
         refused = {token.text: token for token, v in seen if v.kind == "unauthorized"}
         taken = {token.text: token for token, v in seen if v.kind in ("found", "absent")}
         try:
+            metrics.reported(self._company, Kind.LOOKUP, report)
             worker.gate.report(self._company, Kind.LOOKUP, report)
             for token in taken.values():
                 worker.tokens.accepted(self._company, token)
@@ -298,7 +326,8 @@ class _Flow:
             if not permits.granted:
                 return False
             at = time.monotonic() + permits.wait_of(0)
-            exchange = worker.loop.run(self._ask(known.external_id, token, at))
+            exchange = worker.loop.run(self._ask(known.external_id, token, at, is_patient=True))
+            assert exchange is not None  # noqa: S101  a patient one goes, however late
             verdict = read_lookup_answer(exchange)
             self._report([(token, verdict)], 1, permits.probe)
             record = LookedUp(

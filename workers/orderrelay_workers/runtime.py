@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -13,15 +14,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orderrelay_shared import redis_connection
-from orderrelay_workers import hints, spool, statuses
+from orderrelay_workers import hints, refused_credentials, spool, statuses
 from orderrelay_workers.audit import results
+from orderrelay_workers.closing import closed_time_of, mirror_closed_time
+from orderrelay_workers.credentials import Credentials
 from orderrelay_workers.decisions import Policy
 from orderrelay_workers.event_loop import EventLoop
-from orderrelay_workers.gate import Gate, Limits
+from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import caution, claims, companies, identity, liveness, migrate
 from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.engine import is_sqlite, open_engine, reading
-from orderrelay_workers.settings import WorkerSettings, require_companies
+from orderrelay_workers.limits import limits_of
+from orderrelay_workers.metrics_of_gates import GateGauges
+from orderrelay_workers.settings import CompanySettings, WorkerSettings, require_companies
 from orderrelay_workers.settle_surely import settle_or_halve
 from orderrelay_workers.tokens import Tokens
 from orderrelay_workers.vendor.client import VendorClient
@@ -45,6 +50,15 @@ class CompanyGone(Exception):
 
 class NotMigrated(Exception):
     """The database does not have this version's layout yet."""
+
+
+def flow_seconds(threads: int, companies: int) -> float:
+    """How long a flow may work on one company before others have their turn, in seconds.
+
+    Where there is a thread for each company's orders and look-ups, and some for results, nobody waits for a turn, and a
+    flow ends when nothing is due: a worker that stops in between has to wait for a hint that no other takes.
+    """
+    return math.inf if threads >= 2 * companies + 2 else 10.0
 
 
 def policy_of(settings: WorkerSettings) -> Policy:
@@ -104,6 +118,11 @@ class Busy:
 class Runtime:
     """One worker process.
 
+    Args:
+        settings: Its settings.
+        app: Sends the hints.
+        threads: So many tasks run at once at most.
+
     Raises:
         SettingsInvalid: No company is configured.
         NotMigrated: The PostgreSQL database needs `orderrelay init`. (A SQLite file is brought up to date here.)
@@ -111,13 +130,14 @@ class Runtime:
         OtherLedger: The intake belongs to another ledger.
     """
 
-    def __init__(self, settings: WorkerSettings, app: Celery) -> None:
+    def __init__(self, settings: WorkerSettings, app: Celery, *, threads: int) -> None:
         require_companies(settings)
         self.settings = settings
         self.boot_id = uuid.uuid4()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.actor = f"worker {self.name}"
         self.draining = threading.Event()
+        self.flow_seconds = flow_seconds(threads, len(settings.companies))
         self.policy = policy_of(settings)
         self.submitting = Busy()
         self.reconciling = Busy()
@@ -138,6 +158,7 @@ class Runtime:
         self._refused: set[str] = set()
         self._newer_gates: set[str] = set()
         self._key_digests: dict[str, bytes] = {}
+        self.credentials = Credentials(settings, self.ledger_id)
         self._register_companies()
         self.refresh_companies(companies.by_alias(self.engine))
         self.spool_folder: Path = settings.spool_folder / self.ledger_id.hex
@@ -146,8 +167,17 @@ class Runtime:
         self.loop = EventLoop()
         self.vendor = self.loop.run(_vendor(settings))
         self.tokens = Tokens(
-            settings, self.redis, self.gate, self.loop, self.vendor, self.boot_id, self.pause_for_credentials
+            settings,
+            self.redis,
+            self.gate,
+            self.loop,
+            self.vendor,
+            self.boot_id,
+            self.credentials,
+            self._credentials_refused,
         )
+        self._gauges = GateGauges(settings.redis_url, lambda: self.companies, self.boot_id)
+        self._gauges.begin()
 
     @staticmethod
     def _open_ledger(settings: WorkerSettings) -> sa.Engine:
@@ -164,7 +194,8 @@ class Runtime:
 
     def _register_companies(self) -> None:
         """Bind every configured alias to its company key."""
-        for alias, company in self.settings.companies.items():
+        for alias in self.settings.companies:
+            company = self.credentials.newest(alias)
             companies.register(self.engine, self.ledger_id, alias, company, actor=self.actor)
             key = company.company_api_key.get_secret_value()
             self._key_digests[alias] = companies.key_digest(self.ledger_id, key)
@@ -173,7 +204,8 @@ class Runtime:
         """Take over what the ledger says of the companies that this process serves, and mirror it to their gates.
 
         A company that is bound to another key than this process has is not served here: its orders would go to other
-        books. (At a worker's start `register` pauses it as well.)
+        books. (At a worker's start, and when its settings change, `register` pauses it as well.) Nor is one whose
+        credentials here are refused and not the newest, see `ledger.credentials`.
         """
         if any(alias not in known or known[alias].key_digest is None for alias in self.settings.companies):
             self._register_companies()  # they were, at the start: the database was restored from before that
@@ -185,6 +217,8 @@ class Runtime:
             self._refused.add(alias)
             self._mirror(served.pop(alias))
         self._refused -= served.keys()
+        for alias in [a for a, company in served.items() if not refused_credentials.look_again(self, company)]:
+            self._mirror(served.pop(alias))
         self.companies = served
         for company in served.values():
             self._mirror(company)
@@ -194,21 +228,24 @@ class Runtime:
         if gate is None:
             self.check_ledger()  # Redis was wiped, perhaps in one outage with the database
             in_flight = claims.in_flight_by_owner(self.engine, company.id)
-            self.gate.seed(company.alias, limits_of(company), company.paused_reason, in_flight)
+            closed = closed_time_of(self.redis, company)
+            self.gate.seed(company.alias, limits_of(company), company.paused_reason, in_flight, closed)
             _log.info("gate_seeded", company=company.alias, paused=company.paused_reason)
-        elif gate.is_newer:  # nothing is sent from here until this worker is replaced as well
+            return
+        if gate.is_newer:  # nothing is sent from here until this worker is replaced as well
             if company.alias not in self._newer_gates:
                 _log.warning("gate_is_of_a_newer_version", company=company.alias)
             self._newer_gates.add(company.alias)
             return
-        elif company.paused_reason is not None and gate.paused is None:
+        if company.paused_reason is not None and gate.paused is None:
             self.gate.pause(company.alias, company.paused_reason)
             _log.warning("company_is_paused", company=company.alias, reason=company.paused_reason)
         elif company.paused_reason is None and gate.paused is not None:
             self.gate.resume(company.alias)
             _log.info("company_is_resumed", company=company.alias)
-        if gate is not None and gate.limits != limits_of(company):
+        if gate.limits != limits_of(company):
             self.gate.set_limits(company.alias, limits_of(company))
+        mirror_closed_time(self.redis, self.gate, company, gate)
 
     def check_ledger(self) -> None:
         """See whether the database has forgotten claims, and be cautious if so."""
@@ -257,11 +294,16 @@ class Runtime:
         """Whether an answer waits to be stored as an operation result."""
         return results.any_waiting(self.engine)
 
-    def pause_for_credentials(self, company: str, reason: str) -> None:
-        """Stop a company whose credentials the vendor refuses, until a person or a changed secret helps."""
-        if companies.pause(self.engine, company, companies.CREDENTIALS, actor=self.actor, alarm=True):
-            _log.error("company_paused", company=company, reason=companies.CREDENTIALS, vendor_said=reason)
-        self.gate.pause(company, companies.CREDENTIALS)
+    def rebind(self, company: str, key_digest: bytes) -> None:
+        """The company has another company key from now on, here as in the ledger."""
+        self._key_digests[company] = key_digest
+
+    def forgo(self, company: str) -> None:
+        """Serve the company no more, until the next mirroring finds that it may be served again."""
+        self.companies = {alias: known for alias, known in self.companies.items() if alias != company}
+
+    def _credentials_refused(self, company: str, used: CompanySettings, reason: str) -> None:
+        refused_credentials.judge(self, company, used, reason)
 
     def replay_spool(self) -> None:
         """Settle what workers of this host could not before they exited."""
@@ -270,6 +312,7 @@ class Runtime:
 
     def close(self) -> None:
         """Let everything go. Called when nothing is in progress any more."""
+        self._gauges.close()
         self.loop.run(self.vendor.aclose())
         self.loop.close()
         self.life_sign.end()
@@ -280,8 +323,3 @@ class Runtime:
 
 async def _vendor(settings: WorkerSettings) -> VendorClient:
     return VendorClient(settings)
-
-
-def limits_of(company: companies.Company) -> Limits:
-    """A company's limits as the gate takes them."""
-    return Limits(company.rate_per_second, company.burst, company.max_in_flight)

@@ -7,24 +7,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from orderrelay_shared import ids
 from orderrelay_shared.settings import Allowed, ProducerSettings, RedisUrl, SettingsInvalid, load
 from orderrelay_shared.urls import passwords_in
 from orderrelay_workers import addresses
+from orderrelay_workers.company_settings import CompanySettings, problems_of_companies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = [
+    "CompanySettings",
+    "WorkerSettings",
+    "load_worker_settings",
+    "private_folder",
+    "require_companies",
+    "secret_values",
+    "state_folder",
+]
 
 #: Added to start fence and request timeout, in seconds: clocks, scheduling and the settle's own transaction.
 _LEASE_MARGIN_SECONDS = 5
@@ -80,52 +82,7 @@ def _default_database_url() -> str:
 #: A waiting time of the vendor's client or of the retry policy.
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _Path = Annotated[str, AfterValidator(addresses.path), Allowed("a path without query, such as Economy/Billing/Orders")]
-_Secret = Annotated[SecretStr, Field(min_length=1)]
 _PathNotEmpty = Annotated[_Path, AfterValidator(addresses.path_not_empty)]
-
-
-class CompanySettings(BaseModel):
-    """One company in the ERP; its names stand after `ORDERRELAY_COMPANIES__<ALIAS>__`."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
-
-    company_api_key: _Secret
-    """The key of the company at the vendor; required, and bound to the alias for ever."""
-
-    connect_api_key: _Secret
-    """The key of the connection, from the vendor; required."""
-
-    license: str | None = None
-    """The licence of the API user; required for a login, that is, without TOKEN."""
-
-    user_name: _Secret | None = None
-    """The name of the API user; required for a login."""
-
-    password: _Secret | None = None
-    """The password of the API user; required for a login."""
-
-    token: _Secret | None = None
-    """A fixed access token, used instead of a login; default: none."""
-
-    rate_per_second: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 10.0
-    """Requests to the vendor per second, over all workers; taken over at each start of a worker."""
-
-    burst: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Requests that may start at once after a pause; 1: evenly spaced."""
-
-    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 50
-    """Requests that may be unanswered at the same time, over all workers."""
-
-    import_id: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
-    """The vendor's query parameter importId; 0: none."""
-
-    special_functionalities: str = ""
-    """The vendor's query parameter specialFunctionalities; empty: none."""
 
 
 class WorkerSettings(ProducerSettings):
@@ -191,7 +148,7 @@ class WorkerSettings(ProducerSettings):
     """The vendor's error numbers that are worth another attempt; empty: none."""
 
     health_port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """The port where a worker answers `GET /live` and `GET /ready`; 0: it does not. One for each worker."""
+    """The port where a worker answers `GET /live`, `/ready` and `/metrics`; 0: it does not. One for each worker."""
 
     health_host: Annotated[
         str, AfterValidator(addresses.listen_host), Allowed("an IP address, such as 127.0.0.1 or 0.0.0.0")
@@ -204,6 +161,7 @@ class WorkerSettings(ProducerSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """The least important lines that are written."""
 
+    # A running worker puts other settings of a company in their place as a whole, see `credentials.py`.
     companies: dict[str, CompanySettings] = Field(default_factory=dict[str, CompanySettings])
     """The companies by alias; none is enough for commands that speak to no vendor."""
 
@@ -240,10 +198,10 @@ class WorkerSettings(ProducerSettings):
 
     @classmethod
     def problems_of(cls, values: Mapping[str, Any]) -> Iterable[str]:
-        """Companies without credentials or with one key, and a backoff that begins above its cap."""
+        """What is wrong between the settings of companies, and a backoff that begins above its cap."""
         given = cast("Mapping[str, Any]", values.get("companies") or {})
         companies: dict[str, Mapping[str, Any]] = {alias: dict(company) for alias, company in given.items()}
-        return [*_missing_credentials(companies), *_shared_keys(companies), *_backoff_problem(values)]
+        return [*problems_of_companies(companies), *_backoff_problem(values)]
 
     @property
     def lease_seconds(self) -> float:
@@ -254,32 +212,6 @@ class WorkerSettings(ProducerSettings):
     def spool_folder(self) -> Path:
         """Where settles go that the database would not take; created by `private_folder` when it is needed."""
         return state_folder() / "spool"
-
-
-def _missing_credentials(companies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for alias, company in companies.items():
-        if company.get("token"):
-            continue
-        for name in ("license", "user_name", "password"):
-            if not company.get(name):
-                yield (
-                    f"{_COMPANIES}__{alias.upper()}__{name.upper()}: is missing "
-                    "(allowed: either TOKEN, or all of LICENSE, USER_NAME and PASSWORD)"
-                )
-
-
-def _shared_keys(companies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    by_key: dict[str, list[str]] = {}
-    for alias, company in companies.items():
-        key = company.get("company_api_key")
-        by_key.setdefault(key.get_secret_value() if isinstance(key, SecretStr) else str(key or ""), []).append(alias)
-    by_key.pop("", None)
-    for aliases in by_key.values():
-        if len(aliases) > 1:
-            yield (
-                f"{_COMPANIES}__{aliases[-1].upper()}__COMPANY_API_KEY: is the same key for the aliases "
-                f"{', '.join(map(repr, aliases))} (allowed: one alias per company key, or orders could be doubled)"
-            )
 
 
 def _backoff_problem(values: Mapping[str, Any]) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import exc
 
-from orderrelay_workers import spool
+from orderrelay_workers import metrics, spool
 from orderrelay_workers.decisions import Happening
 from orderrelay_workers.ledger import claims, settling
 from orderrelay_workers.ledger.engine import clock, is_away
@@ -126,18 +127,28 @@ def _settle_or_halve(worker: Runtime, batch: Sequence[Settlement], tries: int) -
     if not batch:
         return Settled({}, [])
     try:
-        return settling.settle(worker.engine, batch, worker.policy, actor=worker.actor)
+        settled = settling.settle(worker.engine, batch, worker.policy, actor=worker.actor)
     except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
         if len(batch) == 1 and tries <= 1:
             return _set_aside(worker, batch[0], error)
+    else:
+        _count(worker, batch)
+        return settled
     if len(batch) == 1:
         return _settle_or_halve(worker, batch, tries - 1)
     middle = len(batch) // 2
     first = _settle_or_halve(worker, batch[:middle], tries)
     second = _settle_or_halve(worker, batch[middle:], tries)
     return Settled(first.statuses | second.statuses, first.happenings + second.happenings)
+
+
+def _count(worker: Runtime, batch: Sequence[Settlement]) -> None:
+    aliases = {company.id: alias for alias, company in worker.companies.items()}
+    outcomes = Counter((s.company_id, str(s.verdict.outcome)) for s in batch)
+    for (company_id, outcome), number in outcomes.items():
+        metrics.settled(aliases.get(company_id, ""), {outcome: number})
 
 
 def _set_aside(worker: Runtime, settlement: Settlement, error: Exception) -> Settled:

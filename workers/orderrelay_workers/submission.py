@@ -6,11 +6,10 @@ what the gate permits and settles what has ended, in batches, until nothing is d
 
 from __future__ import annotations
 
-import asyncio
 import queue
+import random
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,28 +17,27 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from orderrelay_shared.states import Outcome
-from orderrelay_workers import statuses
-from orderrelay_workers.gate import Kind, Permits, Refusal, Report
+from orderrelay_workers import metrics, statuses
+from orderrelay_workers.gate import Kind, Permits, Refusal
 from orderrelay_workers.ledger import caution, claims
 from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.settling import Settlement
+from orderrelay_workers.request_ends import Ended, Request, report_of
 from orderrelay_workers.runtime import CompanyGone
 from orderrelay_workers.settle_surely import settle_surely
+from orderrelay_workers.slots import Lead, give_back, other_slots, wait_for_slot
 from orderrelay_workers.stopwatch import Stopwatch
-from orderrelay_workers.tokens import NoToken, Token
+from orderrelay_workers.tokens import NoToken
 from orderrelay_workers.vendor.answers import Verdict, read_order_answer
 from orderrelay_workers.vendor.exchange import Failure
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from orderrelay_workers.gate import Report
     from orderrelay_workers.ledger.claims import Claim
     from orderrelay_workers.ledger.settling import Settled
     from orderrelay_workers.runtime import Runtime
-    from orderrelay_workers.vendor.exchange import Exchange
-
-#: A flow works for so long on one company, then others have their turn, in seconds.
-FLOW_SECONDS = 10.0
 
 #: So many orders are claimed, and so many settled, in one transaction at most.
 _BATCH = 250
@@ -56,41 +54,31 @@ _WORTH_WAITING_SECONDS = 1.0
 #: After Redis or the database failed, try again after so long, in seconds.
 _TROUBLE_SECONDS = 2.0
 
+#: A worker asks for more so long before its last slot, in seconds: it gathers, settles and claims in between.
+_AHEAD_SECONDS = 0.15
+
 #: What was submitted is told at most so often, in seconds.
 _TELL_SECONDS = 1.0
 
-#: How long all orders of a company pause after a 429 without Retry-After, in seconds.
-_THROTTLE_SECONDS = 1.0
+#: Where the vendor says "later" and not when, this worker uses none of the slots that it has, for so long in seconds.
+_THROTTLE_SECONDS = 0.2
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A claim whose request has ended.
+def submit(worker: Runtime, company: str, *, for_seconds: float | None = None) -> None:
+    """Submit a company's due orders for a while. Returns at once if this process is at it already.
 
-    Attributes:
-        claim: The claim.
-        token: The access token that was used.
-        exchange: What was seen; None: provably nothing was sent, so the claim is given back.
-        probe: Whether the request decides if the company's circuit closes.
-        lost: An unforeseen error: nothing is known, so the claim is left to lapse, and the order is looked up.
+    Args:
+        worker: The worker process.
+        company: The company's alias.
+        for_seconds: How long, after which others have their turn; None: as this worker's threads allow.
     """
-
-    claim: Claim
-    token: Token
-    exchange: Exchange | None
-    probe: bool = False
-    lost: bool = False
-
-
-def submit(worker: Runtime, company: str, *, for_seconds: float = FLOW_SECONDS) -> None:
-    """Submit a company's due orders for a while. Returns at once if this process is at it already."""
     if company not in worker.companies or not worker.submitting.begin(company):
         return
     with structlog.contextvars.bound_contextvars(company=company):
         try:
-            flow = _Flow(worker, company, for_seconds)
+            flow = _Flow(worker, company, worker.flow_seconds if for_seconds is None else for_seconds)
             try:
                 more = flow.run()
             finally:
@@ -113,6 +101,9 @@ class _Flow:
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._out = 0
         self._full = False
+        self._turn = random.randrange(1024)
+        self._lead = Lead()
+        self._hold_until = 0.0
         self._outcomes: Counter[str] = Counter()
         self._told_at = time.monotonic()
 
@@ -136,7 +127,7 @@ class _Flow:
             if time.monotonic() - self._told_at > _TELL_SECONDS:
                 self.tell_progress()
             ended = self._gather(next_look)
-            self._settle(ended)
+            self._settle(self._start_late_ones_again(ended))
             if ended and self._full:  # their places have just become free
                 next_look = 0.0
 
@@ -166,7 +157,7 @@ class _Flow:
 
     def see_out(self) -> None:
         """After an unforeseen error: what is out has to be settled all the same."""
-        while self._out:
+        while self._out:  # what is late by now is not sent
             self._settle(self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS))
 
     def _start_more(self) -> float | None:
@@ -174,18 +165,24 @@ class _Flow:
 
         Returns:
             Seconds until it is worth trying again; None if nothing is due.
+
+        Raises:
+            CompanyGone: The company is not served here any more.
         """
         worker, company = self._worker, self._company
+        worker.serve(company)
         token = worker.tokens.get(company)
         if isinstance(token, NoToken):
             return max(token.wait_seconds, 0.05)
-        permits = worker.gate.admit(company, Kind.ORDER, _BATCH)
+        permits = worker.gate.admit(company, Kind.ORDER, _BATCH, lead_seconds=self._lead.seconds)
+        metrics.answered(permits)
         self._full = permits.refusal is Refusal.IN_FLIGHT
         if not permits.granted:
             return max(permits.wait_seconds, 0.01)
         granted_at = time.monotonic()
         watch = Stopwatch.start()  # before the claim: the fence must not depend on how long its commit took
         claimed: list[Claim] = []
+        self._turn += 1
         try:
             claimed = claims.claim(
                 worker.engine,
@@ -196,21 +193,21 @@ class _Flow:
                 alias=company,
                 remembered=caution.recall(worker.redis, worker.ledger_id),
                 made=worker.claims_made,
+                retries=permits.retries,
+                turn=self._turn,
             )
         finally:
-            self._give_back(permits, permits.granted - len(claimed))
+            give_back(worker.gate, permits, permits.granted - len(claimed))
+            retried = sum(claim.number > 1 for claim in claimed)
+            worker.gate.retries_unused(company, max(0, permits.retries - retried))
         self._remember(claimed)
+        self._lead.learn(time.monotonic() - granted_at)
+        metrics.claimed(company, len(claimed))
         for index, claim in enumerate(claimed):
-            self._start(claim, token, watch, permits, granted_at + permits.wait_of(index))
+            self._start(Request(claim, token, watch, permits.probe), granted_at + permits.wait_of(index))
         if not claimed:
             return None
         return self._pause_after(permits, len(claimed), granted_at)
-
-    def _give_back(self, permits: Permits, unused: int) -> None:
-        try:
-            self._worker.gate.give_back(permits, unused)
-        except RedisError as error:  # what was claimed has to start all the same; the beat tells the gate
-            _log.warning("gate_not_told", error=type(error).__name__)
 
     def _remember(self, claimed: list[Claim]) -> None:
         """Before anything leaves: if the database forgets these claims, Redis still knows that there were some."""
@@ -223,40 +220,56 @@ class _Flow:
 
     @staticmethod
     def _pause_after(permits: Permits, started: int, granted_at: float) -> float:
-        """After a full grant the next permits begin to be free about half-way through; else look when asked."""
+        """After a full grant the next is asked for so early that no slot passes meanwhile; else look when asked."""
         if started < permits.granted:
             return _LOOK_AGAIN_SECONDS
-        return max(0.0, granted_at + permits.wait_of(started // 2) - time.monotonic())
+        return max(0.0, granted_at + permits.wait_of(started - 1) - _AHEAD_SECONDS - time.monotonic())
 
-    def _start(self, claim: Claim, token: Token, watch: Stopwatch, permits: Permits, at: float) -> None:
-        future = self._worker.loop.start(self._send(claim, token, watch, at))
+    def _start(self, request: Request, at: float) -> None:
+        future = self._worker.loop.start(self._send(request, at))
         self._out += 1
 
-        def ended(done: Future[Exchange | None]) -> None:
+        def ended(done: Future[Ended]) -> None:
             error = None if done.cancelled() else done.exception()
             if done.cancelled() or error is not None:
-                _log.error("request_lost", job=str(claim.job_id), error=type(error).__name__)
-                self._ended.put(Ended(claim, token, None, permits.probe, lost=True))
+                _log.error("request_lost", job=str(request.claim.job_id), error=type(error).__name__)
+                self._ended.put(Ended(request, None, lost=True))
             else:
-                self._ended.put(Ended(claim, token, done.result(), permits.probe))
+                self._ended.put(done.result())
 
         future.add_done_callback(ended)
 
-    async def _send(self, claim: Claim, token: Token, watch: Stopwatch, at: float) -> Exchange | None:
+    async def _send(self, request: Request, at: float) -> Ended:
         worker = self._worker
-        while (wait := at - time.monotonic()) > 0:
-            if worker.draining.is_set():
-                return None
-            await asyncio.sleep(min(wait, 0.1))
-        fence = worker.settings.start_fence_seconds
+        is_in_slot = await wait_for_slot(at, worker.draining)
+        if not request.probe and (not is_in_slot or time.monotonic() < self._hold_until):
+            return Ended(request, None, late=True)
 
         def may_start() -> bool:
-            return watch.elapsed_seconds() <= fence and not worker.draining.is_set()
+            return self._is_in_time(request) and not worker.draining.is_set()
 
         if not may_start():
-            return None
-        exchange = await worker.vendor.post_order(self._company, token.text, claim.body, may_start=may_start)
-        return None if exchange.failure == Failure.FENCED and not exchange.sent else exchange
+            return Ended(request, None)
+        exchange = await worker.vendor.post_order(
+            self._company, request.token.text, request.claim.body, may_start=may_start
+        )
+        return Ended(request, None if exchange.failure == Failure.FENCED and not exchange.sent else exchange)
+
+    def _is_in_time(self, request: Request) -> bool:
+        return request.watch.elapsed_seconds() <= self._worker.settings.start_fence_seconds
+
+    def _start_late_ones_again(self, batch: list[Ended]) -> list[Ended]:
+        """Give those that were late for their slots other ones; the rest is to be settled, unsent if late."""
+        late = [e for e in batch if e.late and self._is_in_time(e.request)]
+        if not late or self._worker.draining.is_set():
+            return batch
+        slots = other_slots(self._worker.gate, self._company, Kind.ORDER, len(late))
+        started = late[: len(slots)]
+        self._out -= len(started)
+        for ended, at in zip(started, slots, strict=True):
+            self._start(ended.request, at)
+        begun = {id(ended) for ended in started}
+        return [ended for ended in batch if id(ended) not in begun]
 
     def _gather(self, until: float) -> list[Ended]:
         """Wait for a request to end, then take what ends with it."""
@@ -281,19 +294,21 @@ class _Flow:
         worker = self._worker
         self._out -= len(batch)
         answered = [(e, read_order_answer(e.exchange)) for e in batch if e.exchange is not None]
-        unsent = [e.claim for e in batch if e.exchange is None and not e.lost]
+        unsent = [e.request.claim for e in batch if e.exchange is None and not e.lost]
         settlements = [self._settlement(e, verdict) for e, verdict in answered]
         settled = settle_surely(worker, settlements, unsent)
-        self._report(batch, [verdict for _, verdict in answered])
+        self._report(report_of(batch, answered))
         self._judge_tokens(answered)
         if settled is not None:
             statuses.publish(worker.redis, settled.statuses)
             self._tell(answered, settled)
         self._outcomes.update(str(verdict.outcome) for _, verdict in answered)
+        for ended, verdict in answered:
+            metrics.request_ended(self._company, Kind.ORDER, str(verdict.outcome), _seconds_of(ended))
 
     def _settlement(self, ended: Ended, verdict: Verdict) -> Settlement:
         assert ended.exchange is not None  # noqa: S101  the caller chose those
-        claim = ended.claim
+        claim = ended.request.claim
         return Settlement(
             job_id=claim.job_id,
             company_id=claim.company_id,
@@ -305,24 +320,19 @@ class _Flow:
             verdict=verdict,
         )
 
-    def _report(self, batch: list[Ended], verdicts: list[Verdict]) -> None:
-        throttles = [v for v in verdicts if v.outcome is Outcome.THROTTLED]
-        throttle = max((v.retry_after_seconds or _THROTTLE_SECONDS for v in throttles), default=None)
-        trip = next((v.reason for v in verdicts if v.trips), None)
-        unwell = sum(v.outcome in (Outcome.NOT_CREATED, Outcome.UNKNOWN) for v in verdicts)
-        good = sum(v.outcome in (Outcome.CREATED, Outcome.REJECTED) for v in verdicts)
-        probe = any(e.probe for e in batch)
-        report = Report(len(batch), good, unwell, trip, throttle, probe)
+    def _report(self, report: Report) -> None:
+        metrics.reported(self._company, Kind.ORDER, report)
+        if report.throttled:  # the slots that are still ahead were given before this was known
+            self._hold_until = time.monotonic() + (report.throttle_seconds or _THROTTLE_SECONDS)
         try:
             self._worker.gate.report(self._company, Kind.ORDER, report)
         except RedisError as error:  # the beat tells the gate how many are really out, once Redis is back
             _log.warning("gate_not_told", error=type(error).__name__)
 
     def _judge_tokens(self, answered: list[tuple[Ended, Verdict]]) -> None:
-        refused = {e.token.text: (e.token, v.reason) for e, v in answered if v.outcome is Outcome.UNAUTHORIZED}
-        taken = {
-            e.token.text: e.token for e, v in answered if v.outcome in (Outcome.CREATED, Outcome.REJECTED)
-        }  # fmt: skip
+        seen = [(e.request.token, v) for e, v in answered]
+        refused = {token.text: (token, v.reason) for token, v in seen if v.outcome is Outcome.UNAUTHORIZED}
+        taken = {token.text: token for token, v in seen if v.outcome in (Outcome.CREATED, Outcome.REJECTED)}
         try:
             for token in taken.values():
                 self._worker.tokens.accepted(self._company, token)
@@ -337,8 +347,8 @@ class _Flow:
             tell = _log.debug if verdict.outcome is Outcome.CREATED else _log.info
             tell(
                 "order_answered",
-                job=str(ended.claim.job_id),
-                external_id=ended.claim.external_id,
+                job=str(ended.request.claim.job_id),
+                external_id=ended.request.claim.external_id,
                 outcome=str(verdict.outcome),
                 reason=verdict.reason or None,
                 order_number=verdict.order_number,
@@ -346,3 +356,7 @@ class _Flow:
         for job_id, happening in settled.happenings:
             tell = _log.error if happening.alarm else _log.info
             tell(happening.kind, job=str(job_id), **happening.for_log())
+
+
+def _seconds_of(ended: Ended) -> float:
+    return 0.0 if ended.exchange is None else (ended.exchange.ended_at - ended.exchange.began_at).total_seconds()

@@ -60,6 +60,9 @@ class JobLine:
     reference: str | None
     error_number: int | None
     reason: str | None
+    lane: int
+    not_before: datetime | None
+    deadline: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

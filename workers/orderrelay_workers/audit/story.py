@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Kinds of events in words for somebody who reads one order's story.
 _EVENTS: Final = {
     "conflict": "another order came under this ExternalId with other content; the first stays",
+    "deadline_at_risk": "it will hardly be sent before its deadline",
+    "deadline_passed": "its deadline passed before it could be sent",
     "doubled": "the vendor has this order more than once",
     "found": "a look-up found the order at the vendor",
     "gave_up": "the look-up kept failing for too long, and was given up",
@@ -150,7 +152,7 @@ def _where(story: Story, *, has_lookup: bool) -> str:
                 f"The order is in SoftOne GO{_id(story)}; its order number was not told. Nothing more happens."
             )  # fmt: skip
         case JobState.WAITING:
-            return f"The order is not in SoftOne GO{because}. {_when(story)}"
+            return f"The order is not in SoftOne GO{because}. {_when(story)}{_until(story)}"
         case JobState.IN_PROGRESS:
             return (
                 "A worker is sending the order right now. "
@@ -162,6 +164,11 @@ def _where(story: Story, *, has_lookup: bool) -> str:
             return (
                 f"SoftOne GO refused the order{because}, and does not have it. Nothing more happens by itself: "
                 "the order must be corrected."
+            )
+        case JobState.PARKED if story.events and story.events[-1].kind == "deadline_passed":
+            return (
+                f"The order is parked for a person{because}. It is not sent any more by itself: somebody must decide "
+                "whether it is to be sent nevertheless."
             )
         case JobState.PARKED:
             return (
@@ -186,6 +193,11 @@ def _when(story: Story) -> str:
     if job.due_at > story.read_at:
         return f"It is sent after {_utc(job.due_at)}."
     return "It is due: a worker sends it as soon as the company's rate allows."
+
+
+def _until(story: Story) -> str:
+    deadline = story.job.deadline
+    return "" if deadline is None else f" After {_utc(deadline)} it is not sent any more, but parked."
 
 
 def _lookup(story: Story, has_lookup: bool) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from orderrelay_shared.states import Priority
+from orderrelay_workers import lanes
 from orderrelay_workers.audit import sent_order, story
 from orderrelay_workers.commands.screen import NOTHING, show_facts, show_table
 
@@ -32,6 +34,9 @@ def show(told: Story, *, has_lookup: bool) -> None:
             ("Reference", job.reference),
             ("Error number", job.error_number),
             ("Reason", job.reason),
+            ("Priority", None if (priority := lanes.priority_of(job.lane)) is Priority.NORMAL else str(priority)),
+            ("Not before", job.not_before),
+            ("Deadline", job.deadline),
             (
                 "Attempts",
                 f"{job.attempts} of {job.requests} requests count" if job.requests != job.attempts else job.attempts,
@@ -95,6 +100,7 @@ def as_object(told: Story, *, has_lookup: bool) -> dict[str, object]:
     answer = last_answer(told)
     return {
         **dataclasses.asdict(job),
+        "priority": str(lanes.priority_of(job.lane)),
         "company_paused": told.paused_reason,
         "summary": story.outlook(told, has_lookup=has_lookup),
         "order": sent.head,

@@ -120,7 +120,9 @@ def resume(
     if as_json:
         _print(now, changed=changed, mirrored=mirrored)
     elif changed:
-        bound = ", and bound to the new company key: restart its workers" if digest is not None else ""
+        bound = (
+            ", and bound to the new company key: restart workers that have it from their environment" if digest else ""
+        )
         typer.echo(f"{now.alias} is resumed; it was paused by {known.paused_by}: {known.paused_reason}{bound}")
     else:
         typer.echo(f"{now.alias} was not paused")
@@ -154,27 +156,9 @@ def _digest_of_new_key(settings: WorkerSettings, engine: sa.Engine, company: Com
 
 
 def _mirror(settings: WorkerSettings, company: Company) -> bool:
-    """Tell the gate what the ledger says. False, with a word, if Redis is away: workers do it when it is back."""
-    import uuid  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.commands.mirroring import tell_gate  # noqa: PLC0415  heavy; --help must be quick
 
-    from redis.exceptions import RedisError  # noqa: PLC0415
-
-    from orderrelay_shared import redis_connection  # noqa: PLC0415
-    from orderrelay_workers.gate import Gate  # noqa: PLC0415
-
-    client = redis_connection.connect(settings.redis_url, client_name="orderrelay-command")
-    try:
-        _tell(Gate(client, uuid.uuid4(), probe_lease_seconds=settings.lease_seconds), company)
-    except RedisError:
-        typer.echo(
-            f"Redis at {redis_connection.masked(settings.redis_url)} does not answer. The ledger has the change; "
-            f"while Redis is away nothing is sent, and workers tell it when it is back",
-            err=True,
-        )
-        return False
-    finally:
-        client.close()
-    return True
+    return tell_gate(settings, lambda gate: _tell(gate, company))
 
 
 def _tell(gate: Gate, company: Company) -> None:

@@ -16,6 +16,7 @@ from orderrelay_workers.diagnosis.findings import Finding, ok, problem, warning
 from orderrelay_workers.gate import Gate, Kind, Report
 from orderrelay_workers.ledger import companies
 from orderrelay_workers.settings import require_companies
+from orderrelay_workers.slowness import about
 from orderrelay_workers.vendor.answers import LoginVerdict, read_login_answer
 from orderrelay_workers.vendor.client import VendorClient
 
@@ -79,7 +80,10 @@ def _pause(company: Company, *, is_bound: bool) -> Finding:
     since = f"{company.paused_at:%Y-%m-%dT%H:%M:%SZ}" if company.paused_at else "an unknown time"
     text = f"paused since {since} by {company.paused_by}: {company.paused_reason}"
     if company.paused_reason == companies.CREDENTIALS:
-        to_do = f"set its credentials anew and restart its workers, or: orderrelay resume {company.alias}"
+        to_do = (
+            "set its credentials anew; workers see it in their env file or secrets folder within seconds, else restart "
+            f"them; or: orderrelay resume {company.alias}"
+        )
         return problem(company.alias, text, to_do)
     if company.paused_reason == companies.COMPANY_KEY_CHANGED and not is_bound:
         to_do = f"set the old key, or if it is the same company's: orderrelay resume {company.alias} --same-company"
@@ -106,6 +110,8 @@ def judge_gate(alias: str, state: GateState | None) -> list[Finding]:
     if state.throttled_seconds > 0:
         text = f"the vendor asked to wait {state.throttled_seconds:.0f} s more"
         found.append(warning(alias, text, "nothing; workers heed it. If it comes often, lower RATE_PER_SECOND"))
+    if state.closed_seconds > 0:
+        found.append(ok(alias, f"closed for {about(state.closed_seconds)} more: {state.closed_reason}"))
     limits = state.limits
     if not found and state.paused is None:
         rate = f"{limits.rate_per_second:g} requests/s, burst {limits.burst}, at most {limits.max_in_flight} in flight"

@@ -4,11 +4,7 @@
 -- ARGV  1 how many fields to set (n)  2..2n+1 their names and values, in pairs   2n+2.. names of fields to remove
 -- Return 1, or 0 if the gate is not seeded, or of a newer layout (then nothing was changed).
 -- Why atomic: a field written to a gate that was just wiped would look like a seeded gate.
-local LAYOUT = 1
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  return 0
-end
-if (tonumber(redis.call('HGET', KEYS[1], 'layout') or 1) or math.huge) > LAYOUT then
+if redis.call('EXISTS', KEYS[1]) == 0 or is_newer(redis.call('HGET', KEYS[1], 'layout')) then
   return 0
 end
 local last = 1 + 2 * tonumber(ARGV[1])

@@ -4,103 +4,185 @@
 -- ARGV  1 boot id, hex                2 kind: order, lookup or login      3 how many are wanted, 1 or more
 --       4 horizon in us: the latest start, from now, that is of use      5 own requests in flight, exactly
 --       6 length in us of the lease of a probe
--- Return {granted, first_wait_us, interval_us, refusal or "", wait_us, reason, probe 0|1, end_us as text}:
---       permit i of 0..granted-1 may start max(0, first_wait_us + i * interval_us) after now. Nothing granted: ask
---       again after wait_us.
+--       7 1 if these have their places in flight already, and only were too late for their slots, else 0
+--       8 how many retries of earlier grants of this worker were not used
+--       9 lead in us: none can start sooner than so long after now, as they have to be claimed first
+-- Return {granted, first_wait_us, step_us, refusal or "", wait_us, reason, probe 0|1, end_us as text, retries}:
+--       permit i of 0..granted-1 may start lead + max(0, first_wait_us + i * step_us) after now; so many of them may be
+--       retries. Nothing granted: ask again after wait_us.
 -- Why atomic: two workers that read the same state would both take the last slot, or both be the one probe.
 --
--- Fields of the gate (times are Redis TIME in us): layout (missing: 1, as before it was written; a script that finds a
--- newer one than its own refuses, and writes nothing); interval_us, burst, max_in_flight, rate_per_second (for show);
--- paused (a text; missing: not paused); tat_us (when the last slot that was given away is paid off);
--- throttled_until_us (the vendor said "later"); and per kind <kind>_unwell (requests unwell in a row),
--- <kind>_held_until_us (missing: closed circuit), <kind>_hold_us, <kind>_reason, <kind>_probe (boot id),
--- <kind>_probe_until_us.
+-- Fields of the gate (missing ones have their default, so versions may add some without a new layout): layout (missing:
+-- 1, as before it was written; a script that finds a newer one than its own refuses, and writes nothing);
+-- interval_us (between two orders, at the rate in force), burst, max_in_flight, rate_per_second (the limit),
+-- lookup_weight, login_weight (what such a request costs, in orders), learn_from (the least rate, if it is learned),
+-- retry_share; paused (a text; missing: not paused); closed_from_us, closed_until_us, closed_reason; tat_us (when the
+-- last slot that was given away is paid off), lookup_tat_us (the same for the share of look-ups); throttled_until_us,
+-- throttled_for_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before); retry_tokens and retry_at_us;
+-- done, done_at_us and done_since_us (orders that ended); those of the learned rate: see report.lua; n_<name>
+-- (counts); and per kind <kind>_good, <kind>_bad, <kind>_at_us (the window), <kind>_held_until_us (missing: closed
+-- circuit), <kind>_hold_us, <kind>_reason, <kind>_probe (boot id), <kind>_probe_until_us.
 local boot, kind = ARGV[1], ARGV[2]
 local want, horizon_us = tonumber(ARGV[3]), tonumber(ARGV[4])
 local outstanding, probe_lease_us = tonumber(ARGV[5]), tonumber(ARGV[6])
-local LAYOUT = 1
+local again, retries_back, lead_us = ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local LONGEST_HORIZON_US = 60000000
-local LONGEST_THROTTLE_US = 86400000000
+local LONGEST_THROTTLE_US, LONGEST_HOLD_US = 86400000000, 10000000
 -- A worker repeats its count at each beat; one that has not for this long is gone and was forgotten by nobody.
 local LAPSE_US = 60000000
+-- One grant of orders is worth so much time, so that workers which are as eager get as much.
+local TURN_US = 50000
+-- Look-ups may reserve further ahead than orders for this share of the rate, and less far for the rest: so neither crowds
+-- the other out.
+local LOOKUP_SHARE, LOOKUP_SHARE_US, LOOKUP_REST_US = 0.2, 1000000, 500000
+-- Retries that may be made without any success: so many at most, and one more in so much time.
+local RETRIES_AT_LEAST = 10
+local RETRY_EVERY_US = 5000000
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local f = read(KEYS[1], {'layout', 'interval_us', 'burst', 'max_in_flight', 'rate_per_second', 'paused', 'tat_us',
+  'closed_from_us', 'closed_until_us', 'closed_reason', 'throttled_until_us', 'throttled_for_us',
+  'probes_from_us', 'order_probe_until_us',
+  'lookup_probe_until_us', 'login_probe_until_us', 'order_held_until_us', 'lookup_held_until_us',
+  'login_held_until_us', 'lookup_tat_us', 'retry_tokens', 'retry_at_us', 'retry_share',
+  'order_hold_us', 'order_reason', kind .. '_weight', kind .. '_hold_us', kind .. '_reason'})
 
 local function refuse(refusal, wait_us, reason)
-  return {0, 0, 0, refusal, wait_us, reason or '', 0, '0'}
+  if f.interval_us and refusal ~= 'newer' then
+    count(KEYS[1], kind .. '_refused_' .. refusal, 1)
+  end
+  return {0, 0, 0, refusal, math.ceil(wait_us), reason or '', 0, '0', 0}
 end
 
-local field = redis.call('HMGET', KEYS[1], 'interval_us', 'burst', 'max_in_flight', 'paused', 'tat_us',
-  'throttled_until_us', kind .. '_held_until_us', kind .. '_hold_us', kind .. '_reason', kind .. '_probe_until_us',
-  'layout')
-if (tonumber(field[11] or 1) or math.huge) > LAYOUT then
+if is_newer(f.layout) then
   return refuse('newer', 5000000, 'a newer version keeps this gate')
 end
-local interval, burst, max_in_flight = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
+local interval, burst, max_in_flight = tonumber(f.interval_us), tonumber(f.burst), tonumber(f.max_in_flight)
 if not (interval and burst and max_in_flight) then
   return refuse('unseeded', 1000000)
 end
-if field[4] then
-  return refuse('paused', 5000000, field[4])
+if f.paused then
+  return refuse('paused', 5000000, f.paused)
 end
-
--- Every stored instant is cut to the furthest that could have been meant, so a clock that stepped back costs no more.
+local reach_us = horizon_us
+local closed_until = tonumber(f.closed_until_us)
+if closed_until and now < closed_until then
+  local opens_in, closes_in = closed_until - now, tonumber(f.closed_from_us) - now
+  if closes_in <= 0 then
+    return refuse('closed', opens_in, f.closed_reason)
+  end
+  -- A slot beyond that would start while it is closed.
+  reach_us = math.min(reach_us, closes_in - 1 - lead_us)
+end
 if kind ~= 'login' then
-  local throttled_until = math.min(tonumber(field[6]) or 0, now + LONGEST_THROTTLE_US)
+  local longest = tonumber(f.throttled_for_us) or LONGEST_THROTTLE_US
+  local throttled_until = instant(KEYS[1], f, 'throttled_until_us', longest)
   if now < throttled_until then
     return refuse('throttled', throttled_until - now, 'the vendor asked to wait')
   end
 end
 
 local probe = 0
-local held_until = tonumber(field[7])
-if held_until then
-  held_until = math.min(held_until, now + tonumber(field[8]))
-  if now < held_until then
-    return refuse('held', held_until - now, field[9])
+-- While orders are held a login is a probe too: it would go out for their sake.
+local held = f[kind .. '_held_until_us'] and kind or (kind == 'login' and f.order_held_until_us and 'order')
+if held then
+  local held_until = instant(KEYS[1], f, held .. '_held_until_us', tonumber(f[held .. '_hold_us']))
+  local probes_from = instant(KEYS[1], f, 'probes_from_us', LONGEST_HOLD_US)
+  local from = math.max(held_until, probes_from)
+  for _, other in ipairs({'order', 'lookup', 'login'}) do
+    if other ~= held and (tonumber(f[other .. '_held_until_us']) or math.huge) < held_until then
+      -- The kind that has waited longer may go first, if it wants to.
+      from = math.max(from, probes_from + 1000000)
+    end
   end
-  local probe_until = math.min(tonumber(field[10]) or 0, now + LONGEST_HORIZON_US + probe_lease_us)
-  if now < probe_until then
-    return refuse('probing', math.min(probe_until - now, 1000000), field[9])
+  if now < from or again then
+    return refuse('held', math.max(from - now, 0), f[held .. '_reason'])
+  end
+  -- One probe in the whole fleet, of whatever kind: a vendor that is down is asked one thing at a time.
+  for _, other in ipairs({'order', 'lookup', 'login'}) do
+    local out_until = instant(KEYS[1], f, other .. '_probe_until_us', LONGEST_HORIZON_US + probe_lease_us)
+    if now < out_until then
+      return refuse('probing', math.min(out_until - now, 1000000), f[held .. '_reason'])
+    end
   end
   probe, want = 1, 1
 end
 
-local total = outstanding
-local counts = redis.call('HGETALL', KEYS[2])
-for i = 1, #counts, 2 do
-  if counts[i] ~= boot then
-    local count, seen = string.match(counts[i + 1], '^(%d+)@(%d+)$')
-    if count and now < tonumber(seen) + LAPSE_US then
-      total = total + tonumber(count)
-    else
-      redis.call('HDEL', KEYS[2], counts[i])
+local room = want
+if not again then
+  local total = outstanding
+  local counts = redis.call('HGETALL', KEYS[2])
+  for i = 1, #counts, 2 do
+    if counts[i] ~= boot then
+      local number, seen = string.match(counts[i + 1], '^(%d+)@(%d+)$')
+      if number and now < tonumber(seen) + LAPSE_US then
+        total = total + tonumber(number)
+      else
+        redis.call('HDEL', KEYS[2], counts[i])
+      end
     end
   end
-end
-local room = max_in_flight - total
-if kind == 'order' then
-  room = room - math.floor(max_in_flight / 10)
-end
-if room < 1 then
-  return refuse('in_flight', 200000, 'as many requests as allowed are in flight')
+  room = max_in_flight - total
+  if kind == 'order' then
+    room = room - math.floor(max_in_flight / 10)
+  end
+  if room < 1 then
+    return refuse('in_flight', 200000, 'as many requests as allowed are in flight')
+  end
 end
 
-local tat = math.max(tonumber(field[5]) or 0, now)
-tat = math.min(tat, now + LONGEST_HORIZON_US + burst * interval)
-local first_wait = tat - now - (burst - 1) * interval
-if first_wait > horizon_us then
-  -- Asking as soon as one slot comes into reach would mean many small batches: half a horizon's worth is waited for.
-  return refuse('rate', first_wait - math.floor(horizon_us / 2), 'the rate is used up')
+local step = math.ceil(interval * (tonumber(f[kind .. '_weight']) or 1))
+local ready = now + lead_us
+local tat = math.max(instant(KEYS[1], f, 'tat_us', LONGEST_HORIZON_US + burst * interval), ready)
+local first_wait = tat - ready - (burst - 1) * interval
+local function fitting(within_us)
+  if first_wait > within_us then
+    return 0
+  end
+  return step == 0 and want or math.floor((within_us - first_wait) / step) + 1
 end
-local fit = math.floor((horizon_us - first_wait) / interval) + 1
+local fit = fitting(reach_us)
+local share_step, lookup_tat
+if kind == 'lookup' then
+  share_step = step / LOOKUP_SHARE
+  lookup_tat = math.max(instant(KEYS[1], f, 'lookup_tat_us', LONGEST_HORIZON_US), now)
+  local shared = 0
+  if lookup_tat - now <= LOOKUP_SHARE_US then
+    shared = share_step == 0 and want or math.floor((LOOKUP_SHARE_US - (lookup_tat - now)) / share_step) + 1
+  end
+  fit = math.max(math.min(fit, shared), fitting(math.min(reach_us, LOOKUP_REST_US)))
+elseif kind == 'order' and not again then
+  local at_once = math.max(0, math.floor(-first_wait / interval))
+  fit = math.min(fit, at_once + math.max(1, math.floor(TURN_US / interval)))
+end
+if fit < 1 then
+  if reach_us < horizon_us and first_wait <= horizon_us then
+    return refuse('closed', closed_until - now, f.closed_reason)
+  end
+  return refuse('rate', math.max(first_wait - math.max(horizon_us - TURN_US, 0), 10000), 'the rate is used up')
+end
 local granted = math.min(want, room, fit)
-local ends = string.format('%.0f', tat + granted * interval)
+local ends = whole(tat + granted * step)
 redis.call('HSET', KEYS[1], 'tat_us', ends)
-redis.call('HSET', KEYS[2], boot, string.format('%.0f@%.0f', outstanding + granted, now))
-if probe == 1 then
-  local probe_until = now + math.max(first_wait, 0) + probe_lease_us
-  redis.call('HSET', KEYS[1], kind .. '_probe', boot, kind .. '_probe_until_us', string.format('%.0f', probe_until))
+if kind == 'lookup' then
+  redis.call('HSET', KEYS[1], 'lookup_tat_us', whole(lookup_tat + granted * share_step))
 end
-return {granted, first_wait, interval, '', 0, '', probe, ends}
+if probe == 1 then
+  local probe_until = ready + math.max(first_wait, 0) + probe_lease_us
+  redis.call('HSET', KEYS[1], kind .. '_probe', boot, kind .. '_probe_until_us', whole(probe_until))
+end
+if again then
+  count(KEYS[1], kind .. '_late', granted)
+  return {granted, math.floor(first_wait), step, '', 0, '', 0, ends, granted}
+end
+redis.call('HSET', KEYS[2], boot, string.format('%.0f@%.0f', outstanding + granted, now))
+count(KEYS[1], kind .. '_admitted', granted)
+
+local retries = granted
+if kind == 'order' then
+  local most = math.max(RETRIES_AT_LEAST, (tonumber(f.retry_share) or 0.2) * (tonumber(f.rate_per_second) or 0) * 10)
+  local passed = math.max(0, now - (tonumber(f.retry_at_us) or now))
+  local tokens = math.min(most, (tonumber(f.retry_tokens) or most) + retries_back + passed / RETRY_EVERY_US)
+  retries = math.min(granted, math.floor(tokens))
+  redis.call('HSET', KEYS[1], 'retry_tokens', string.format('%.6f', tokens - retries), 'retry_at_us', whole(now))
+end
+return {granted, math.floor(first_wait), step, '', 0, '', probe, ends, retries}

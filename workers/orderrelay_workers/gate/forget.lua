@@ -4,11 +4,10 @@
 -- ARGV  1 boot id, hex                2.. the kinds of requests
 -- Return how many companies had requests of it in flight.
 -- Why atomic: a probe may be taken away only while it is still the dead worker's.
-local LAYOUT = 1
 local freed = 0
 for i = 1, #KEYS, 2 do
   -- A gate of a newer layout is left to newer workers.
-  if (tonumber(redis.call('HGET', KEYS[i], 'layout') or 1) or math.huge) <= LAYOUT then
+  if not is_newer(redis.call('HGET', KEYS[i], 'layout')) then
     freed = freed + redis.call('HDEL', KEYS[i + 1], ARGV[1])
     for j = 2, #ARGV do
       if redis.call('HGET', KEYS[i], ARGV[j] .. '_probe') == ARGV[1] then

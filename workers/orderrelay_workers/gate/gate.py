@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Final, cast
 
+import structlog
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from orderrelay_shared import keys
-from orderrelay_workers.gate.permits import GateState, Hold, Kind, Limits, Permits, Refusal, Report
+from orderrelay_workers import metrics
+from orderrelay_workers.gate.permits import Kind, Permits, Refusal
+from orderrelay_workers.gate.reading import HOLD_FIELDS, LEARNED_FIELDS, THROTTLE_FIELDS, limit_fields, read_state
 
 if TYPE_CHECKING:
     import uuid
@@ -24,18 +27,19 @@ if TYPE_CHECKING:
 
     import redis
 
+    from orderrelay_workers.gate.permits import ClosedTime, GateState, Limits, Report
+
 _SCRIPTS: Final = ("admit", "report", "give_back", "seed", "adjust", "forget", "state")
 
 #: As in admit.lua: no slot further ahead is given away, in seconds.
 LONGEST_HORIZON_SECONDS: Final = 60.0
 
-#: As in the scripts: the newest layout of the gate's hash that this version knows.
-LAYOUT: Final = 1
-
 #: How long one thread waits for another's call about the same company before it gives up, in seconds.
 _TURN_SECONDS: Final = 5.0
 
-_HOLD_FIELDS: Final = ("unwell", "held_until_us", "hold_us", "reason", "probe", "probe_until_us")
+_CLOSED_FIELDS: Final = ("closed_from_us", "closed_until_us", "closed_reason")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,6 +49,8 @@ class _Outstanding:
     count: int = 0
     #: What Redis last confirmed; None while that is not known.
     told: int | None = None
+    #: Retries that were granted and not made; they go back with the next question.
+    retries_unused: int = 0
     turn: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -62,13 +68,18 @@ class Gate:
 
     def __init__(self, redis: redis.Redis, boot_id: uuid.UUID, *, probe_lease_seconds: float) -> None:
         folder = resources.files("orderrelay_workers.gate")
-        self._scripts = {name: redis.register_script((folder / f"{name}.lua").read_text()) for name in _SCRIPTS}
+        common = (folder / "common.lua").read_text()
+        self._scripts = {
+            name: redis.register_script(f"{common}\n{(folder / f'{name}.lua').read_text()}") for name in _SCRIPTS
+        }
         self._boot = boot_id.hex
         self._probe_lease_us = _us(probe_lease_seconds)
         self._counting = threading.Lock()
         self._outstanding: dict[str, _Outstanding] = {}
 
-    def admit(self, company: str, kind: Kind, want: int, *, horizon_seconds: float = 1.0) -> Permits:
+    def admit(
+        self, company: str, kind: Kind, want: int, *, horizon_seconds: float = 1.0, lead_seconds: float = 0.0
+    ) -> Permits:
         """Ask for permits.
 
         Args:
@@ -77,34 +88,43 @@ class Gate:
             want: How many could start; at least 1. Fewer may be granted.
             horizon_seconds: The latest start that is of use, from now; more than `LONGEST_HORIZON_SECONDS` is cut to
                 that. A longer horizon reaches slots behind those that others could take.
+            lead_seconds: None will start sooner than this, as they have to be claimed first; a slot before that would
+                be missed.
 
         Raises:
             ValueError: `want` is less than 1.
         """
         if want < 1:
             raise ValueError(f"{want} permits wanted; ask for at least 1")
-        horizon_us = _us(min(max(horizon_seconds, 0.0), LONGEST_HORIZON_SECONDS))
         ours = self._ours(company)
         with self._turn(ours, company):
             counted, before, ours.told = ours.count, ours.told, None
-            args = [self._boot, kind.value, want, horizon_us, counted, self._probe_lease_us]
-            reply = self._run("admit", _gate_keys(company), args)
-            granted = _int(reply[0])
-            self._add(ours, granted)
-            # A refusal writes nothing.
-            ours.told = counted + granted if granted else before
-        return Permits(
-            company=company,
-            kind=kind,
-            granted=granted,
-            first_wait_seconds=_int(reply[1]) / 1_000_000,
-            interval_seconds=_int(reply[2]) / 1_000_000,
-            refusal=Refusal(_text(reply[3])) if reply[3] else None,
-            wait_seconds=_int(reply[4]) / 1_000_000,
-            reason=_text(reply[5]),
-            probe=bool(reply[6]),
-            end_us=int(_text(reply[7])),
-        )
+            with self._counting:
+                unused, ours.retries_unused = ours.retries_unused, 0
+            horizon_us = _us(min(max(horizon_seconds, 0.0), LONGEST_HORIZON_SECONDS))
+            args = [self._boot, kind.value, want, horizon_us, counted, self._probe_lease_us, 0, unused]
+            args.append(_us(lead_seconds))
+            permits = _permits(company, kind, self._run("admit", _gate_keys(company), args), lead_seconds)
+            self._add(ours, permits.granted)
+            # A refusal counts nothing.
+            ours.told = counted + permits.granted if permits.granted else before
+        if not (permits.granted and kind is Kind.ORDER):
+            self.retries_unused(company, unused)
+        return permits
+
+    def admit_again(self, company: str, kind: Kind, want: int, *, horizon_seconds: float = 1.0) -> Permits:
+        """Ask for other slots for requests that have their places in flight and were too late for their slots.
+
+        Whatever is not granted is still in flight by the gate's count: report it as finished.
+        """
+        horizon_us = _us(min(max(horizon_seconds, 0.0), LONGEST_HORIZON_SECONDS))
+        args = [self._boot, kind.value, want, horizon_us, 0, self._probe_lease_us, 1, 0, 0]
+        return _permits(company, kind, self._run("admit", _gate_keys(company), args), 0.0)
+
+    def retries_unused(self, company: str, number: int) -> None:
+        """Note that so many of `Permits.retries` were not made; the gate is told with the next question."""
+        with self._counting:
+            self._outstanding[company].retries_unused += number
 
     def give_back(self, permits: Permits, unused: int) -> None:
         """Give back the last permits of a grant, with which no request was started.
@@ -128,11 +148,21 @@ class Gate:
 
     def report(self, company: str, kind: Kind, report: Report) -> None:
         """Tell how requests of one kind ended, and give their places in flight back."""
-        throttle_us = _us(max(report.throttle_seconds or 0.0, 0.0))
+        throttle_us = _us(max(report.throttle_seconds or 0.0, 0.0)) or (-1 if report.throttled else 0)
+        latency_us = _us(max(report.latency_seconds or 0.0, 0.0))
         args: list[int | str] = [report.good, report.unwell, int(report.probe), report.trip or "", throttle_us]
-        self._tell("report", company, kind, args, ended=report.finished)
+        args += [report.retries_good, latency_us, report.throttled]
+        changes = cast("list[object]", self._tell("report", company, kind, args, ended=report.finished))
+        _log_changes(company, kind, [_text(change) for change in changes])
 
-    def seed(self, company: str, limits: Limits, paused: str | None, in_flight: Mapping[str, int]) -> bool:
+    def seed(
+        self,
+        company: str,
+        limits: Limits,
+        paused: str | None,
+        in_flight: Mapping[str, int],
+        closed: ClosedTime | None = None,
+    ) -> bool:
         """Make the company's gate from what the ledger says, if Redis has none.
 
         Args:
@@ -141,6 +171,7 @@ class Gate:
             paused: Why it is paused, or None.
             in_flight: Boot id (hex) of every worker that is not dead -> its claims in progress. This process's own
                 entry is not looked at, as it knows better.
+            closed: When it is closed, now or next; None: not known.
 
         Returns:
             Whether the gate was missing.
@@ -148,7 +179,10 @@ class Gate:
         ours = self._ours(company)
         with self._turn(ours, company):
             own = ours.count
-            args: list[int | str] = [*_limit_values(limits), paused or "", self._boot, own]
+            fields = limit_fields(limits) | _closed_fields(closed)
+            if paused is not None:
+                fields["paused"] = paused or "paused"
+            args: list[int | str] = [self._boot, own, len(fields), *_flat(fields)]
             for boot, count in in_flight.items():
                 if boot != self._boot:
                     args += [boot, count]
@@ -158,11 +192,13 @@ class Gate:
 
     def set_limits(self, company: str, limits: Limits) -> None:
         """Change the limits of a gate that is seeded; slots already given away stay as they are."""
-        interval, burst, max_in_flight, rate = _limit_values(limits)
-        self._adjust(
-            company,
-            {"interval_us": interval, "burst": burst, "max_in_flight": max_in_flight, "rate_per_second": rate},
-        )
+        fields = limit_fields(limits)
+        self._adjust(company, fields, [*LEARNED_FIELDS, *({"learn_from"} - fields.keys())])
+
+    def set_closed(self, company: str, closed: ClosedTime) -> None:
+        """Tell a gate that is seeded when it is closed: the present or the next such time."""
+        fields = _closed_fields(closed)
+        self._adjust(company, fields, [name for name in _CLOSED_FIELDS if name not in fields])
 
     def pause(self, company: str, reason: str) -> None:
         """Refuse everything until `resume`, in a gate that is seeded. The reason is for people; never empty."""
@@ -170,8 +206,8 @@ class Gate:
 
     def resume(self, company: str) -> None:
         """End a pause, and forget holds and the vendor's wish to wait: a person says that it works again."""
-        of_kinds = [f"{kind.value}_{name}" for kind in Kind for name in _HOLD_FIELDS]
-        self._adjust(company, {}, ["paused", "throttled_until_us", *of_kinds])
+        of_kinds = [f"{kind.value}_{name}" for kind in Kind for name in HOLD_FIELDS]
+        self._adjust(company, {}, ["paused", *THROTTLE_FIELDS, "probes_from_us", *of_kinds])
 
     def forget_worker(self, companies: Iterable[str], boot_id: uuid.UUID) -> None:
         """Free the places in flight and the probes of a worker that is dead; one that was not takes them again."""
@@ -193,28 +229,14 @@ class Gate:
             # Not waiting for the turn keeps the beat on time; whoever has it is telling the count right now.
             if ours.turn.acquire(blocking=False):
                 try:
-                    self._say("report", company, ours, Kind.ORDER, [0, 0, 0, "", 0])
+                    self._say("report", company, ours, Kind.ORDER, [0, 0, 0, "", 0, 0, 0, 0])
                 finally:
                     ours.turn.release()
 
     def state(self, company: str) -> GateState | None:
         """The company's gate as it is now, or None if it is not seeded."""
         reply = self._run("state", _gate_keys(company), [])
-        now_us = int(_text(reply[0]))
-        gate, in_flight = _pairs(reply[1]), _pairs(reply[2])
-        if _is_newer(gate.get("layout", "1")):
-            return GateState(limits=None, paused=None, holds=(), throttled_seconds=0.0, in_flight=0)
-        if not {"rate_per_second", "burst", "max_in_flight"} <= gate.keys():
-            return None
-        limits = Limits(float(gate["rate_per_second"]), int(gate["burst"]), int(gate["max_in_flight"]))
-        holds = [_hold(gate, kind, now_us) for kind in Kind if f"{kind.value}_held_until_us" in gate]
-        return GateState(
-            limits=limits,
-            paused=gate.get("paused"),
-            holds=tuple(holds),
-            throttled_seconds=_seconds_until(gate.get("throttled_until_us"), now_us),
-            in_flight=sum(int(count.partition("@")[0]) for count in in_flight.values()),
-        )
+        return read_state(int(_text(reply[0])), _pairs(reply[1]), _pairs(reply[2]))
 
     def _ours(self, company: str) -> _Outstanding:
         with self._counting:
@@ -224,19 +246,20 @@ class Gate:
         with self._counting:
             ours.count = max(0, ours.count + number)
 
-    def _tell(self, script: str, company: str, kind: Kind, args: Sequence[int | str], *, ended: int) -> None:
+    def _tell(self, script: str, company: str, kind: Kind, args: Sequence[int | str], *, ended: int) -> object:
         """Count requests off, whether or not Redis can be told, then tell it."""
         ours = self._ours(company)
         self._add(ours, -ended)
         with self._turn(ours, company):
-            self._say(script, company, ours, kind, args)
+            return self._say(script, company, ours, kind, args)
 
     def _say(
         self, script: str, company: str, ours: _Outstanding, kind: Kind, args: Sequence[int | str]
-    ) -> None:  # fmt: skip
+    ) -> object:  # fmt: skip
         told, ours.told = ours.count, None
-        self._call(script, _gate_keys(company), [self._boot, kind.value, told, *args])
+        reply = self._call(script, _gate_keys(company), [self._boot, kind.value, told, *args])
         ours.told = told
+        return reply
 
     @contextlib.contextmanager
     def _turn(self, ours: _Outstanding, company: str) -> Generator[None]:
@@ -248,9 +271,8 @@ class Gate:
         finally:
             ours.turn.release()
 
-    def _adjust(self, company: str, changed: Mapping[str, int | str], removed: Sequence[str] = ()) -> None:
-        pairs = [item for pair in changed.items() for item in pair]
-        self._call("adjust", _gate_keys(company)[:1], [len(changed), *pairs, *removed])
+    def _adjust(self, company: str, changed: Mapping[str, str], removed: Sequence[str] = ()) -> None:
+        self._call("adjust", _gate_keys(company)[:1], [len(changed), *_flat(changed), *removed])
 
     def _run(self, script: str, script_keys: Sequence[str], args: Sequence[int | str]) -> list[object]:
         return cast("list[object]", self._call(script, script_keys, args))
@@ -263,29 +285,60 @@ def _gate_keys(company: str) -> tuple[str, str]:
     return keys.gate(company), keys.gate_in_flight(company)
 
 
-def _is_newer(layout: str) -> bool:
-    return not layout.isdecimal() or int(layout) > LAYOUT
-
-
-def _limit_values(limits: Limits) -> tuple[int, int, int, str]:
-    return limits.interval_us, limits.burst, limits.max_in_flight, repr(float(limits.rate_per_second))
-
-
-def _hold(gate: Mapping[str, str], kind: Kind, now_us: int) -> Hold:
-    return Hold(
+def _permits(company: str, kind: Kind, reply: Sequence[object], lead_seconds: float) -> Permits:
+    """What admit.lua answers."""
+    return Permits(
+        company=company,
         kind=kind,
-        seconds_left=_seconds_until(gate[f"{kind.value}_held_until_us"], now_us),
-        reason=gate.get(f"{kind.value}_reason", ""),
-        probing=_seconds_until(gate.get(f"{kind.value}_probe_until_us"), now_us) > 0,
+        granted=_int(reply[0]),
+        first_wait_seconds=_int(reply[1]) / 1_000_000,
+        interval_seconds=_int(reply[2]) / 1_000_000,
+        refusal=Refusal(_text(reply[3])) if reply[3] else None,
+        wait_seconds=_int(reply[4]) / 1_000_000,
+        reason=_text(reply[5]),
+        probe=bool(reply[6]),
+        end_us=int(_text(reply[7])),
+        retries=_int(reply[8]),
+        lead_seconds=lead_seconds,
     )
+
+
+def _closed_fields(closed: ClosedTime | None) -> dict[str, str]:
+    if closed is None or closed.begins_at is None or closed.ends_at is None:
+        return {}
+    values = (str(_us(closed.begins_at)), str(_us(closed.ends_at)), closed.reason)
+    return dict(zip(_CLOSED_FIELDS, values, strict=True))
+
+
+def _log_changes(company: str, kind: Kind, changes: Sequence[str]) -> None:
+    """One line for each change that this report made; none for what stays as it is."""
+    for name, value in zip(changes[::2], changes[1::2], strict=False):
+        match name:
+            case "opened":
+                metrics.circuit_opened(company, kind)
+                _log.warning("circuit_opened", company=company, kind=kind.value, reason=value)
+            case "held":
+                _log.info("circuit_stays_open", company=company, kind=kind.value, seconds=_seconds(value))
+            case "closed":
+                _log.info("circuit_closed", company=company, kind=kind.value)
+            case "throttled":
+                _log.warning("vendor_asks_to_wait", company=company, kind=kind.value, seconds=_seconds(value))
+            case "slower":
+                _log.info("rate_learned_down", company=company, per_second=float(value))
+            case _:
+                pass
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [item for pair in fields.items() for item in pair]
+
+
+def _seconds(us: str) -> float:
+    return int(us) / 1_000_000
 
 
 def _us(seconds: float) -> int:
     return round(seconds * 1_000_000)
-
-
-def _seconds_until(instant_us: str | None, now_us: int) -> float:
-    return max(0, int(instant_us or 0) - now_us) / 1_000_000
 
 
 def _int(value: object) -> int:

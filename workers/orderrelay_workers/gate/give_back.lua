@@ -2,19 +2,16 @@
 --
 -- KEYS  1 the company's gate (hash)   2 its requests in flight (hash: boot id -> "<count>@<seen_us>")
 -- ARGV  1 boot id, hex                2 kind: order, lookup or login      3 own requests in flight now, exactly
---       4 how many are given back     5 interval in us of the grant       6 end_us of the grant
+--       4 how many are given back     5 step in us of the grant           6 end_us of the grant
 --       7 1 if the grant was a probe, else 0
 -- Return 1 if the slots went back, else 0: somebody has reserved behind them, and waits as told then; or the gate is of
 --       a newer layout, and nothing was written.
 -- Why atomic: the slots may go back only while they are the last ones.
 local boot, kind, outstanding = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local unused, interval = tonumber(ARGV[4]), tonumber(ARGV[5])
-local LAYOUT = 1
+local unused, step = tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-
-if (tonumber(redis.call('HGET', KEYS[1], 'layout') or 1) or math.huge) > LAYOUT then
+local f = read(KEYS[1], {'layout', 'tat_us', 'lookup_tat_us', kind .. '_probe'})
+if is_newer(f.layout) then
   return 0
 end
 if outstanding > 0 then
@@ -22,11 +19,12 @@ if outstanding > 0 then
 else
   redis.call('HDEL', KEYS[2], boot)
 end
-if ARGV[7] == '1' and redis.call('HGET', KEYS[1], kind .. '_probe') == boot then
+if ARGV[7] == '1' and f[kind .. '_probe'] == boot then
   redis.call('HDEL', KEYS[1], kind .. '_probe', kind .. '_probe_until_us')
 end
-if redis.call('HGET', KEYS[1], 'tat_us') ~= ARGV[6] then
+if f.tat_us ~= ARGV[6] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'tat_us', string.format('%.0f', tonumber(ARGV[6]) - unused * interval))
+redis.call('HSET', KEYS[1], 'tat_us', whole(tonumber(ARGV[6]) - unused * step))
+count(KEYS[1], kind .. '_given_back', unused)
 return 1

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Kind(StrEnum):
@@ -24,6 +28,7 @@ class Refusal(StrEnum):
     HELD = "held"  #: The circuit of this kind is open.
     PROBING = "probing"  #: The circuit is open, and one request is out to see whether it may close.
     IN_FLIGHT = "in_flight"  #: As many requests as allowed are in flight.
+    CLOSED = "closed"  #: It is closed at this time, by the company's hours or for maintenance.
     NEWER = "newer"  #: The gate is of a layout that only newer workers know.
     RATE = "rate"  #: No slot is free within the horizon.
 
@@ -38,13 +43,16 @@ class Permits:
         company: The company's alias.
         kind: The kind of requests.
         granted: How many may start; 0 if refused.
-        first_wait_seconds: When the first may start, after the grant; negative where burst is left.
-        interval_seconds: The time between the starts of two permits once the burst is used up.
+        first_wait_seconds: When the first may start, after the lead; negative where burst is left.
+        interval_seconds: The time between the starts of two permits once the burst is used up; longer or shorter than
+            between two orders where this kind of request has another weight.
         refusal: Why none was granted, or None.
         wait_seconds: Ask again after this long; 0 if granted.
         reason: The refusal in words: why paused or held. Empty if granted.
         probe: Whether this one request decides if the circuit closes: say so in `Report.probe`.
         end_us: Names the end of this grant to `Gate.give_back`; no instant to reckon with.
+        retries: How many of them may be retries, by the retry budget. Tell `Gate.retries_unused` how many were not.
+        lead_seconds: None of them may start sooner than this, as was asked.
     """
 
     company: str
@@ -57,10 +65,18 @@ class Permits:
     reason: str
     probe: bool
     end_us: int
+    retries: int
+    lead_seconds: float = 0.0
 
     def wait_of(self, index: int) -> float:
         """How many seconds after the grant permit `index` (from 0) may start."""
-        return max(0.0, self.first_wait_seconds + index * self.interval_seconds)
+        return self.lead_seconds + max(0.0, self.first_wait_seconds + index * self.interval_seconds)
+
+
+#: Requests go out at this share of the rate, so that jitter on the way to the vendor breaks no limit there.
+PACE: Final = 0.99
+
+_LARGEST_WEIGHT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +84,13 @@ class Limits:
     """How fast a company may go, over all workers.
 
     Attributes:
-        rate_per_second: Requests per second in the long run; more than 0.
+        rate_per_second: Requests per second in the long run; more than 0. They are paced a little under it.
         burst: How many may start at once after a time of rest; at least 1.
         max_in_flight: How many may be unanswered at once; at least 1. Orders leave a tenth of it to other kinds.
+        learn_from: If given, the rate is learned between this and `rate_per_second`, which is not less.
+        retry_share: Retries that fail are at most this share of the orders that end well, but for a few; 0 to 1.
+        lookup_weight: What a look-up takes of the rate, where an order takes 1; 0 to 100.
+        login_weight: The same of a login.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -79,6 +99,10 @@ class Limits:
     rate_per_second: float
     burst: int
     max_in_flight: int
+    learn_from: float | None = None
+    retry_share: float = 0.2
+    lookup_weight: float = 1.0
+    login_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.rate_per_second) and self.rate_per_second > 0):
@@ -87,11 +111,33 @@ class Limits:
             raise ValueError(f"burst is {self.burst}; it must be at least 1")
         if self.max_in_flight < 1:
             raise ValueError(f"max_in_flight is {self.max_in_flight}; it must be at least 1")
+        if self.learn_from is not None and not 0 < self.learn_from <= self.rate_per_second:
+            raise ValueError(f"learn_from is {self.learn_from}; it must be above 0, and at most the rate")
+        if not 0 <= self.retry_share <= 1:
+            raise ValueError(f"retry_share is {self.retry_share}; it must be from 0 to 1")
+        for weight in (self.lookup_weight, self.login_weight):
+            if not 0 <= weight <= _LARGEST_WEIGHT:
+                raise ValueError(f"a weight is {weight}; it must be from 0 to {_LARGEST_WEIGHT:.0f}")
 
     @property
     def interval_us(self) -> int:
-        """The time between two starts in whole microseconds, rounded up so that the rate is never exceeded."""
-        return math.ceil(1_000_000 / self.rate_per_second)
+        """The time between two orders in whole microseconds, at first, if the rate is learned; rounded up."""
+        return math.ceil(1_000_000 / ((self.learn_from or self.rate_per_second) * PACE))
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTime:
+    """The present or next time in which a company's gate is closed.
+
+    Attributes:
+        begins_at: In epoch seconds; None: no such time is known.
+        ends_at: In epoch seconds.
+        reason: Why, for people.
+    """
+
+    begins_at: float | None
+    ends_at: float | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +146,16 @@ class Report:
 
     Attributes:
         finished: How many ended, however they did: so many places in flight become free.
-        good: How many of them show that the vendor works; one is enough to close the circuit of their kind.
-        unwell: How many show that it does not (no answer, 5xx). Five in a row open the circuit.
+        good: How many of them show that the vendor works.
+        unwell: How many show that it does not (no answer, 5xx). The circuit opens where they are half of the last ones.
         trip: Opens the circuit at once, with this text as its reason.
         throttle_seconds: The vendor asked to wait this long; a shorter wait never replaces a longer one.
-        probe: Whether the request whose `Permits.probe` was true is among them. If it went unwell, the hold doubles.
+        throttled: How many were answered "later", with a time or without: without one all wait for a second, and longer
+            if that was too short.
+        probe: Whether the request whose `Permits.probe` was true is among them. If it went well, the circuit closes; if
+            unwell, the hold doubles.
+        retries_good: How many of the good ones were retries.
+        latency_seconds: How long the good ones took, on average; None if not known.
     """
 
     finished: int = 0
@@ -112,7 +163,10 @@ class Report:
     unwell: int = 0
     trip: str | None = None
     throttle_seconds: float | None = None
+    throttled: int = 0
     probe: bool = False
+    retries_good: int = 0
+    latency_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +191,40 @@ class GateState:
     """A company's gate as it is now, for people to read.
 
     Attributes:
-        limits: Rate, burst and cap in force; None in a gate of a newer layout, of which nothing else is known here.
+        limits: Rate, burst and cap as set; None in a gate of a newer layout, of which nothing else is known here.
         paused: Why it is paused, or None.
         holds: The open circuits.
         throttled_seconds: How much longer the vendor asked to wait; 0 if not.
         in_flight: Requests in flight, of all workers.
+        rate_now: Orders per second in force: the learned rate, or the one that is set.
+        is_learned: Whether the rate is learned.
+        drain_per_second: Orders that came to an end lately: created or rejected, weighted over half a minute.
+        closed_seconds: Until the present closed time ends; 0 if it is open.
+        closed_reason: Why it is closed, or will be.
+        closes_in_seconds: Until the next closed time begins, if one is known and not now.
+        closed_begins_at: When the closed time that the gate knows begins, in epoch seconds, or None.
+        closed_ends_at: When it ends.
+        retries_left: What is left of the retry budget; None while it is untouched.
+        unwell_share: By kind, the share of its last requests that went unwell.
+        counts: What the gate has decided since it was made, such as `order_admitted` or `order_refused_rate`.
     """
 
     limits: Limits | None
-    paused: str | None
-    holds: tuple[Hold, ...]
-    throttled_seconds: float
-    in_flight: int
+    paused: str | None = None
+    holds: tuple[Hold, ...] = ()
+    throttled_seconds: float = 0.0
+    in_flight: int = 0
+    rate_now: float = 0.0
+    is_learned: bool = False
+    drain_per_second: float = 0.0
+    closed_seconds: float = 0.0
+    closed_reason: str = ""
+    closes_in_seconds: float | None = None
+    closed_begins_at: float | None = None
+    closed_ends_at: float | None = None
+    retries_left: float | None = None
+    unwell_share: Mapping[Kind, float] = field(default_factory=dict[Kind, float])
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def is_newer(self) -> bool:

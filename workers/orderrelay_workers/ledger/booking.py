@@ -17,6 +17,7 @@ from sqlalchemy import exc
 
 from orderrelay_shared import ids
 from orderrelay_shared.states import JobState
+from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening
 from orderrelay_workers.ledger import companies, schema
 from orderrelay_workers.ledger.engine import clock, is_away
@@ -142,7 +143,10 @@ def _insert_jobs(
                 "body_version": accepted.envelope.body_version,
                 "state": str(JobState.WAITING),
                 "since": now,
-                "due_at": now,
+                "due_at": max(now, accepted.envelope.due_at or now),
+                "not_before": accepted.envelope.due_at,
+                "deadline": accepted.envelope.deadline,
+                "lane": lanes.lane_of(accepted.envelope.priority),
                 "accepted_at": accepted.accepted_at,
                 "booked_at": now,
                 "attempts": 0,

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from orderrelay_shared import keys
 from orderrelay_shared.states import JobState
+from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import TIMELINE, clock, reading, tells_timeline
@@ -259,7 +260,8 @@ def doubt_waiting(
             return {}
         held = _not_cleared()
         if company_ids is not None:
-            held = sa.and_(held, _job.company_id.in_(list(company_ids)), _job.due_at <= now)
+            due = sa.and_(_job.company_id.in_(list(company_ids)), _job.lane.in_(lanes.LANES), _job.due_at <= now)
+            held = sa.and_(held, due)
         if not connection.execute(sa.select(sa.exists(sa.select(1).where(held)))).scalar():
             return {}
     with engine.begin() as connection:

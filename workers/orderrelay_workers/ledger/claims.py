@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from orderrelay_shared.intake import BODY_VERSION
 from orderrelay_shared.states import JobState, Outcome
-from orderrelay_workers import decisions
+from orderrelay_workers import decisions, lanes
 from orderrelay_workers.ledger import caution, companies, schema
 from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.engine import clock, reading
@@ -21,6 +21,9 @@ from orderrelay_workers.vendor.answers import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    #: Of what is taken: the job, its ExternalId, its requests so far, its body and the body's digest.
+    _Row = sa.Row[uuid.UUID, str, int, bytes, bytes]
 
 _job = schema.job.c
 _revision = schema.revision.c
@@ -64,8 +67,10 @@ def claim(
     alias: str | None = None,
     remembered: int | None = None,
     made: int = 0,
+    retries: int | None = None,
+    turn: int = 0,
 ) -> list[Claim]:
-    """Claim up to so many due jobs of a company, the longest due first; committed when this returns.
+    """Claim up to so many due jobs of a company, by lanes and in each the longest due first; committed on return.
 
     Args:
         engine: The ledger.
@@ -76,6 +81,8 @@ def claim(
         alias: What the worker takes the company to be.
         remembered: How many claims Redis remembered just before; None: it remembers nothing.
         made: How many claims the worker itself has made so far, at least.
+        retries: How many of the claimed may be jobs of which requests have left before; None: all.
+        turn: Whose turn it is, as `lanes.share` takes it; it should grow by one with every call.
 
     Raises:
         LedgerWentBack: The database has forgotten claims, so what waits may have been sent; nothing was claimed.
@@ -86,33 +93,11 @@ def claim(
         standing = caution.read_standing(connection)
         if (why := standing.went_back(remembered)) is not None:
             raise LedgerWentBack(why, standing)
-        query = (
-            sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
-            .join_from(
-                schema.job,
-                schema.revision,
-                sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
-            )
-            .where(_due(company_id, now, cautious=standing.since is not None))
-            .order_by(_job.due_at)
-            .limit(limit)
-            .with_for_update(of=schema.job, key_share=True, skip_locked=True)
-        )
-        rows = connection.execute(query).all()
+        due = _due(company_id, now, cautious=standing.since is not None)
+        taking = _Taking(connection, due, token, owner, now, now + timedelta(seconds=lease_seconds))
+        rows = taking.take(limit, turn, retries)
         if not rows:
             return []
-        connection.execute(
-            sa.update(schema.job)
-            .where(_job.id.in_([row.id for row in rows]))
-            .values(
-                state=str(JobState.IN_PROGRESS),
-                since=now,
-                token=token,
-                owner=owner,
-                claimed_at=now,
-                lease_until=now + timedelta(seconds=lease_seconds),
-            )
-        )
         is_counted = caution.count_claims(connection, owner, len(rows), made=made)
         if alias is not None and not (is_counted and companies.is_called(connection, company_id, alias)):
             why = f"the database no longer knows this worker, or {alias} as the company that it was"
@@ -124,14 +109,86 @@ def claim(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """One claim under way: what may be taken, and what is written on it."""
+
+    connection: sa.Connection
+    due: sa.ColumnElement[bool]
+    token: uuid.UUID
+    owner: uuid.UUID
+    now: datetime
+    lease_until: datetime
+
+    def take(self, limit: int, turn: int, retries: int | None) -> list[_Row]:
+        """Take so many in all, by shares; what a lane has not got goes to the others."""
+        taken: list[_Row] = []
+        due = _due_lanes(self.connection, self.due)
+        while len(taken) < limit and (shares := lanes.share(limit - len(taken), turn, due, retries)):
+            for lane, wanted in shares:
+                found = self._take_of(lane, wanted)
+                taken += found
+                if retries is not None and lanes.is_retry(lane):
+                    retries -= len(found)
+                if len(found) < wanted:
+                    due.discard(lane)
+        return taken
+
+    def _take_of(self, lane: int, wanted: int) -> Sequence[_Row]:
+        query = (
+            sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
+            .join_from(
+                schema.job,
+                schema.revision,
+                sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
+            )
+            .where(self.due, _job.lane == lane)
+            .order_by(_job.due_at)
+            .limit(wanted)
+            .with_for_update(of=schema.job, key_share=True, skip_locked=True)
+        )
+        rows = self.connection.execute(query).all()
+        if rows:
+            self.connection.execute(
+                sa.update(schema.job)
+                .where(_job.id.in_([row.id for row in rows]))
+                .values(
+                    state=str(JobState.IN_PROGRESS),
+                    since=self.now,
+                    token=self.token,
+                    owner=self.owner,
+                    claimed_at=self.now,
+                    lease_until=self.lease_until,
+                )
+            )
+        return rows
+
+
 def _due(company_id: int, now: datetime, *, cautious: bool) -> sa.ColumnElement[bool]:
     due = sa.and_(
         _job.company_id == company_id,
         _job.state == sa.literal_column(f"'{JobState.WAITING}'"),  # a literal, so that the partial index serves
         _job.due_at <= now,
+        sa.or_(_job.not_before.is_(None), _job.not_before <= now),  # older workers' look-ups do not heed it
+        sa.or_(_job.deadline.is_(None), _job.deadline > now),
         _job.body_version <= BODY_VERSION,  # what a newer version wrote is left for newer workers
     )
     return sa.and_(due, caution.is_cleared()) if cautious else due
+
+
+def _due_lanes(connection: sa.Connection, due: sa.ColumnElement[bool]) -> set[int]:
+    """Which lanes have due jobs: one look into the index for each, which the order makes PostgreSQL take."""
+    looks = [
+        sa.select(1)
+        .where(due, _job.lane == lane)
+        .order_by(_job.due_at)
+        .limit(1)
+        .scalar_subquery()
+        .label(f"lane_{lane}")
+        for lane in lanes.LANES
+    ]
+    found = connection.execute(sa.select(*looks)).one()
+    return {lane for lane, is_due in zip(lanes.LANES, found, strict=True) if is_due}
 
 
 def give_back(engine: sa.Engine, claims: Sequence[Claim], *, reason: str | None = None) -> int:
@@ -151,7 +208,15 @@ def give_back(engine: sa.Engine, claims: Sequence[Claim], *, reason: str | None 
                 _job.token.in_({c.token for c in claims}),
                 _job.state == str(JobState.IN_PROGRESS),
             )
-            .values(state=_AFTER_GIVING_BACK, since=now, due_at=now, token=None, owner=None, reason=reason)
+            .values(
+                state=_AFTER_GIVING_BACK,
+                since=now,
+                due_at=sa.case((_job.not_before > now, _job.not_before), else_=sa.literal(now, schema.UtcDateTime())),
+                token=None,
+                owner=None,
+                reason=reason,
+                lane=sa.case((_job.requests > 0, _job.lane.bitwise_or(1)), else_=_job.lane),
+            )
         )
         swept = _give_back_swept(connection, claims, now) if given.rowcount < len(claims) else 0
         return given.rowcount + swept
@@ -184,8 +249,7 @@ def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:
         now = clock(connection)
         cautious = caution.read_standing(connection).since is not None
         for company_id, alias in aliases.items():
-            due = sa.select(1).where(_due(company_id, now, cautious=cautious))
-            if connection.execute(sa.select(sa.exists(due))).scalar():
+            if _due_lanes(connection, _due(company_id, now, cautious=cautious)):
                 found.append(alias)
     return found
 
@@ -197,6 +261,17 @@ def count_waiting(engine: sa.Engine, company_id: int) -> int:
             _job.company_id == company_id, _job.state == sa.literal_column(f"'{JobState.WAITING}'")
         )
         return connection.execute(query).scalar_one()
+
+
+def waiting_by_lane(engine: sa.Engine, company_id: int) -> dict[int, int]:
+    """How many jobs of a company wait in each lane; a lane without any is not named."""
+    with reading(engine) as connection:
+        query = (
+            sa.select(_job.lane, sa.func.count().label("jobs"))
+            .where(_job.company_id == company_id, _job.state == sa.literal_column(f"'{JobState.WAITING}'"))
+            .group_by(_job.lane)
+        )
+        return {row.lane: row.jobs for row in connection.execute(query)}
 
 
 def in_flight_by_owner(engine: sa.Engine, company_id: int) -> dict[str, int]:

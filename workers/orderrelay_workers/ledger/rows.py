@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
+from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening, Job
 from orderrelay_workers.ledger import schema
 
@@ -155,6 +156,9 @@ def read_statuses(connection: sa.Connection, job_ids: Iterable[uuid.UUID]) -> di
             table.reference,
             table.error_number,
             table.reason,
+            table.lane,
+            table.not_before,
+            table.deadline,
             schema.revision.c.content_digest,
         )
         .join_from(schema.job, schema.company)
@@ -175,6 +179,9 @@ def read_statuses(connection: sa.Connection, job_ids: Iterable[uuid.UUID]) -> di
             error_number=row.error_number,
             reason=row.reason,
             content=None if row.content_digest is None else content_mark(row.content_digest),
+            priority=lanes.priority_of(row.lane),
+            due_at=row.not_before,
+            deadline=row.deadline,
         )
         for row in connection.execute(query)
     }

@@ -90,6 +90,18 @@ company = sa.Table(
     sa.Column("control_at", UtcDateTime, comment="when the look-up last found an order known to be created"),
     sa.Column("control_digest", sa.LargeBinary, comment="of the look-up's settings at that time"),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("set_rate_per_second", sa.Float, comment="a person's, in place of the settings'; none: not set"),
+    sa.Column("set_burst", sa.Integer),
+    sa.Column("set_max_in_flight", sa.Integer),
+    sa.Column("set_by", sa.Text),
+    sa.Column("set_at", UtcDateTime),
+    sa.Column("learn_rate_from", sa.Float, comment="the floor of a rate that is learned; none: it is not"),
+    sa.Column("retry_share", sa.Float, nullable=False, server_default="0.2"),
+    sa.Column("lookup_weight", sa.Float, nullable=False, server_default="1"),
+    sa.Column("login_weight", sa.Float, nullable=False, server_default="1"),
+    sa.Column("time_zone", sa.Text, nullable=False, server_default="UTC"),
+    sa.Column("closed_hours", sa.Text, nullable=False, server_default=""),
+    sa.Column("maintenance", sa.Text, nullable=False, server_default=""),
 )
 
 order_key = sa.Table(
@@ -132,12 +144,25 @@ job = sa.Table(
     sa.Column("error_number", sa.Integer),
     sa.Column("reason", sa.Text),
     sa.Column("cleared_at", UtcDateTime, comment="when look-ups last proved it absent"),
+    sa.Column(
+        "lane",
+        sa.SmallInteger,
+        nullable=False,
+        server_default="2",
+        comment="twice the priority (0 urgent, 1 normal, 2 bulk), and 1 more once a request has left",
+    ),
+    sa.Column("not_before", UtcDateTime, comment="the producer's due_at; never sent before it"),
+    sa.Column("deadline", UtcDateTime, comment="never sent after it"),
+    sa.Column("deadline_warned_at", UtcDateTime, comment="when it was told that the deadline is at risk"),
     sa.CheckConstraint(sa.column("state").in_([str(s) for s in JobState]), name="state"),
     sa.CheckConstraint("state <> 'in_progress' OR token IS NOT NULL", name="claimed"),
 )
 _is = {state: job.c.state == sa.literal_column(f"'{state}'") for state in JobState}
-sa.Index("ix_job_waiting", job.c.company_id, job.c.due_at, postgresql_where=_is[JobState.WAITING],
+_has_deadline = sa.and_(_is[JobState.WAITING], job.c.deadline.isnot(None))
+sa.Index("ix_job_waiting", job.c.company_id, job.c.lane, job.c.due_at, postgresql_where=_is[JobState.WAITING],
          sqlite_where=_is[JobState.WAITING])  # fmt: skip
+sa.Index("ix_job_deadline", job.c.company_id, job.c.deadline, postgresql_where=_has_deadline,
+         sqlite_where=_has_deadline)  # fmt: skip
 sa.Index("ix_job_in_progress", job.c.owner, postgresql_where=_is[JobState.IN_PROGRESS],
          sqlite_where=_is[JobState.IN_PROGRESS])  # fmt: skip
 sa.Index("ix_job_unknown", job.c.company_id, job.c.due_at, postgresql_where=_is[JobState.UNKNOWN],

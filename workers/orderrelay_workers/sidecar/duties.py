@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orderrelay_shared import keys
+from orderrelay_shared.outlook import OUTLOOK_TTL_SECONDS, Outlook
 from orderrelay_shared.states import JobState
 from orderrelay_workers import statuses
+from orderrelay_workers.audit import backlog
 from orderrelay_workers.gate import Kind
 from orderrelay_workers.ledger import caution, claims, companies, identity, sweeping, unknowns
+from orderrelay_workers.outlook import outlook_of
 
 if TYPE_CHECKING:
     from orderrelay_workers.runtime import Runtime
@@ -45,9 +48,22 @@ def mirror(worker: Runtime) -> None:
         worker.redis.zadd(keys.COMPANIES, served)
         worker.redis.zremrangebyscore(keys.COMPANIES, 0, now - _FORGET_COMPANY_SECONDS)
     if worker.redis.set(keys.duty("count"), worker.boot_id.hex, nx=True, ex=_COUNT_SECONDS):
-        for alias, company in known.items():
-            waiting = claims.count_waiting(worker.engine, company.id)
-            worker.redis.set(keys.waiting(alias), waiting, ex=_COUNT_TTL_SECONDS)
+        for company in known.values():
+            _count(worker, company)
+
+
+def _count(worker: Runtime, company: companies.Company) -> None:
+    """Publish how many orders of a company wait, and what is to be expected of them."""
+    waiting = backlog.read_backlog(worker.engine, company.id)
+    before = worker.redis.get(keys.outlook(company.alias))
+    outlook = outlook_of(
+        worker.gate.state(company.alias),
+        company,
+        waiting,
+        Outlook.from_json(before) if isinstance(before, bytes) else None,
+    )
+    worker.redis.set(keys.waiting(company.alias), outlook.waiting, ex=_COUNT_TTL_SECONDS)
+    worker.redis.set(keys.outlook(company.alias), outlook.to_json(), ex=OUTLOOK_TTL_SECONDS)
 
 
 def promote(worker: Runtime) -> None:
@@ -89,7 +105,9 @@ def _park_undecidable(worker: Runtime, company: str, company_id: int) -> None:
 
 def _is_open(worker: Runtime, company: str) -> bool:
     state = worker.gate.state(company)
-    if state is None or state.is_newer or state.paused is not None or state.throttled_seconds > 0:
+    if state is None or state.is_newer or state.paused is not None:
+        return False
+    if state.throttled_seconds > 0 or state.closed_seconds > 0:
         return False
     return not any(hold.kind is Kind.ORDER and (hold.seconds_left > 0 or hold.probing) for hold in state.holds)
 

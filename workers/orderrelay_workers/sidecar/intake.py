@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from orderrelay_shared import ids, keys, redis_connection
 from orderrelay_shared.intake import Ask, EnvelopeNewer, EnvelopeUnreadable, can_read, read_entry
 from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
-from orderrelay_workers import hints, statuses
+from orderrelay_workers import hints, metrics, statuses
 from orderrelay_workers.ledger import booking
 from orderrelay_workers.ledger.booking import Accepted, Booked
 from orderrelay_workers.ledger.engine import reading
@@ -211,6 +212,7 @@ class Intake:
         named: dict[str, bytes | str] = {name.decode("utf-8", "backslashreplace"): v for name, v in fields.items()}
         booking.set_aside(self._worker.engine, entry_id, named, reason, actor=self._worker.actor)
         _log.error("intake_entry_set_aside", entry=entry_id, reason=reason)
+        metrics.set_aside()
 
     def _delete(self, entry_ids: list[bytes]) -> None:
         """Only now, when all of it is committed, the entries go, in one step."""
@@ -231,6 +233,8 @@ class Intake:
         if booked:
             results = [b.result for b in booked]
             _log.info("booked", **{result: results.count(result) for result in sorted(set(results))})
+        for (company, result), orders in Counter((b.accepted.envelope.company, b.result) for b in booked).items():
+            metrics.booked(company, result, orders)
         for conflict in (b for b in booked if b.result == "conflict"):
             self._forget_content(conflict)
             _log.warning(
@@ -271,5 +275,12 @@ def _waiting(booked: Booked) -> JobStatus:
     envelope = booked.accepted.envelope
     content = content_mark(envelope.content_digest)
     return JobStatus(
-        JobState.WAITING, envelope.company, envelope.external_id, booked.accepted.accepted_at, content=content
+        JobState.WAITING,
+        envelope.company,
+        envelope.external_id,
+        booked.accepted.accepted_at,
+        content=content,
+        priority=envelope.priority,
+        due_at=envelope.due_at,
+        deadline=envelope.deadline,
     )

@@ -13,7 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from orderrelay_workers.health import BEAT, LISTEN, words_for
 from orderrelay_workers.ledger.identity import OtherLedger
 from orderrelay_workers.sidecar import duties
+from orderrelay_workers.sidecar.deadline_watch import DeadlineWatch
 from orderrelay_workers.sidecar.intake import Intake
+from orderrelay_workers.sidecar.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,8 @@ _BEAT_SECONDS = 1.0
 _PROMOTE_SECONDS = 0.5
 _SWEEP_SECONDS = 1.0
 _MIRROR_SECONDS = 2.0
+_DEADLINES_SECONDS = 1.0
+_ROTATE_SECONDS = 1.0
 
 #: A worker that stops waits so long for its duties, in seconds; what they are at is done again by others.
 _STOP_SECONDS = 10.0
@@ -53,6 +57,7 @@ class Sidecar:
         self._give_up = give_up
         self._stop = threading.Event()
         self._intake = Intake(worker)
+        self._rotation = Rotation(worker)
         self._threads = [
             threading.Thread(target=self._periodically, name=name, args=(name, duty, seconds), daemon=True)
             for name, duty, seconds in (
@@ -60,7 +65,9 @@ class Sidecar:
                 ("promote", duties.promote, _PROMOTE_SECONDS),
                 ("sweep", duties.sweep, _SWEEP_SECONDS),
                 ("mirror", duties.mirror, _MIRROR_SECONDS),
+                ("deadlines", DeadlineWatch().watch, _DEADLINES_SECONDS),
                 (LISTEN, listening.listen, _LISTEN_SECONDS),
+                ("rotate", self._rotate, _ROTATE_SECONDS),
             )
         ]
         self._threads.append(threading.Thread(target=self._book, name="intake", daemon=True))
@@ -77,6 +84,9 @@ class Sidecar:
         for thread in self._threads:
             thread.join(timeout=max(0.0, ends_at - time.monotonic()))
         self._intake.close()
+
+    def _rotate(self, _: Runtime) -> None:
+        self._rotation.look()
 
     def _periodically(self, name: str, duty: Callable[[Runtime], None], seconds: float) -> None:
         failing: str | None = None

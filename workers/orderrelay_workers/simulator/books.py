@@ -5,6 +5,7 @@ Kept in columns, one number or text each, so that a million orders fit in memory
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from array import array
@@ -90,6 +91,7 @@ class Books:
         self._repeated: list[dict[str, list[int]]] = []
         self._without_external_id = 0
         self._kinds: list[str] = []
+        self._keys: list[str] = []
         self._arrived = array("d")
         self._arrived_monotonic = array("d")
         self._statuses = array("H")
@@ -109,11 +111,13 @@ class Books:
 
     # Written by the server ------------------------------------------------------------------------------------------
 
-    def begin(self, kind: str) -> tuple[object, int]:
-        """A request came in; what is returned names it in `end`."""
+    def begin(self, kind: str, company_key: str = "") -> tuple[object, int]:
+        """A request of a company came in; what is returned names it in `end`."""
         with self._lock:
             index = len(self._kinds)
             self._kinds.append(kind)
+            # Interned, so that a million requests of one company hold its key once.
+            self._keys.append(sys.intern(company_key))
             self._kind_counts[kind] += 1
             self._arrived.append(time.time())
             self._arrived_monotonic.append(time.monotonic())
@@ -234,11 +238,31 @@ class Books:
                 )
             ]
 
-    def arrivals(self, kind: str = "order", *, wall: bool = False) -> list[float]:
-        """When requests of a kind came in: monotonic seconds, or seconds since the epoch."""
+    @property
+    def in_flight(self) -> int:
+        """How many order requests are at work."""
+        return len(self._in_flight)
+
+    def arrivals(self, kind: str = "order", *, company_key: str | None = None, wall: bool = False) -> list[float]:
+        """When requests of a kind came in, of one company or of all: monotonic seconds, or seconds since the epoch.
+
+        It is the moment at which the server had read the request's line and headers, before its body.
+        """
         with self._lock:
             times = self._arrived if wall else self._arrived_monotonic
-            return [at for one, at in zip(self._kinds, times, strict=True) if one == kind]
+            return [times[index] for index in self._indices(kind, company_key)]
+
+    def statuses(self, kind: str = "order", *, company_key: str | None = None) -> list[int]:
+        """The HTTP statuses of the same requests in the same order; 0 while or where there was none."""
+        with self._lock:
+            return [self._statuses[index] for index in self._indices(kind, company_key)]
+
+    def _indices(self, kind: str, company_key: str | None) -> list[int]:
+        return [
+            index
+            for index, (one, key) in enumerate(zip(self._kinds, self._keys, strict=True))
+            if one == kind and company_key in (None, key)
+        ]
 
     def counts(self) -> dict[str, object]:
         """The numbers at the top of the books' page, in one dictionary fit for JSON."""

@@ -65,13 +65,17 @@ class Desk:
         return _json(shown)
 
     async def show_arrivals(self, _request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        """GET /arrivals: when order requests came in; `?kind=lookup` or `login` for the others."""
-        kind = target.parameters.get("kind", "order")
+        """GET /arrivals: when order requests came in; `?kind=lookup` or `login` for the others.
+
+        `&companyApiKey=…` shows those of one company only.
+        """
+        kind, key = target.parameters.get("kind", "order"), target.keys[0] or None
         return _json(
             {
                 "kind": kind,
-                "monotonic_seconds": self._books.arrivals(kind),
-                "epoch_seconds": self._books.arrivals(kind, wall=True),
+                "monotonic_seconds": self._books.arrivals(kind, company_key=key),
+                "epoch_seconds": self._books.arrivals(kind, company_key=key, wall=True),
+                "statuses": self._books.statuses(kind, company_key=key),
             }
         )
 

@@ -160,17 +160,33 @@ def _latest(books: Books, doubled: Mapping[str, list[int]]) -> str:
 def _plan(plan: FaultPlan) -> str:
     latency = plan.latency_ms
     latency_text = f"{latency[0]:g} to {latency[1]:g}" if isinstance(latency, tuple) else f"{latency:g}"
-    limit = plan.rate_limit_per_second
+    if plan.latency_rise_ms:
+        rise = f"{plan.latency_rise_ms:g} ms for each order request at work above {plan.latency_rise_above}"
+        latency_text = f"{latency_text} ms, and {rise}"
+    else:
+        latency_text = f"{latency_text} ms"
     settings = [
-        ("Latency", f"{latency_text} ms"),
+        ("Latency", latency_text),
         ("Look-up lag", f"{plan.lookup_lag_seconds:g} s"),
         ("Failing look-ups", f"{plan.lookup_failing_share:.1%}"),
-        ("Hidden rate limit", "none" if limit is None else f"{limit} orders/s"),
+        ("Hidden rate limit", _limit(plan)),
         ("Seed", str(plan.seed)),
+        *(
+            ()
+            if plan.away_seconds is None
+            else [("Connections refused", "from {:g} to {:g} s".format(*plan.away_seconds))]
+        ),
         *((rule.fault, _when(rule)) for rule in plan.rules),
     ]
     rows = [f'<tr><td>{escape(name)}</td><td class="wide">{escape(text)}</td></tr>' for name, text in settings]
     return _table(("Setting or fault", "Value"), rows)
+
+
+def _limit(plan: FaultPlan) -> str:
+    steps = plan.rate_limit_per_second
+    if not isinstance(steps, tuple):
+        return "none" if steps is None else f"{steps} orders/s"
+    return ", ".join(f"{limit or 'no'} orders/s from {seconds:g} s" for seconds, limit in steps)
 
 
 def _when(rule: Rule) -> str:
@@ -188,6 +204,8 @@ def _when(rule: Rule) -> str:
     # The key itself is a secret of the company, so the page says only that there is one.
     filters += ["one company only"] if rule.company_key is not None else []
     filters += [f"at most {rule.times} times"] if rule.times is not None else []
+    filters += [f"from {rule.from_seconds:g} s"] if rule.from_seconds else []
+    filters += [f"until {rule.to_seconds:g} s"] if rule.to_seconds is not None else []
     return "; ".join([often, *filters])
 
 

@@ -61,6 +61,9 @@ class Simulator:
         self._routes = self._make_routes()
         self._server: web.Server | None = None
         self._runner: web.ServerRunner | None = None
+        self._door: web.TCPSite | None = None
+        self._absence: asyncio.Future[None] | None = None
+        self._address: tuple[str, int] = (host, port)
 
     def _make_routes(self) -> dict[str, tuple[str, Callable[[web.BaseRequest, Target], Awaitable[web.StreamResponse]]]]:
         vendor, desk = self._vendor, Desk(self.books, lambda: self._plan, self.set_plan, self.books.reset)
@@ -85,7 +88,7 @@ class Simulator:
         """
         if self._runner is None:
             raise RuntimeError("the simulator does not run; use it as `async with Simulator(...) as simulator:`")
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
@@ -97,6 +100,11 @@ class Simulator:
         """Put another plan in force, its counts at zero; requests at work keep the fault they met."""
         self._plan = plan
         self._vendor.chooser = Chooser(plan)
+        self._go_away_as_planned()
+
+    def accept(self, *credentials: Credentials) -> None:
+        """Accept any of these from now on, and nothing else; tokens of earlier logins stay good."""
+        self._tokens.credentials = credentials
 
     def end_sessions(self) -> None:
         """Let every token that a login made run out; its next use is answered 401 "Session Expired"."""
@@ -105,6 +113,34 @@ class Simulator:
     def arrivals(self, kind: str = "order") -> list[float]:
         """When requests of a kind came in, in monotonic seconds."""
         return self.books.arrivals(kind)
+
+    async def close_door(self) -> None:
+        """Refuse every connection, and cut those that there are, until `open_door`: the vendor's machine is away."""
+        if self._door is not None:
+            await self._door.stop()
+            self._door = None
+        self._cut_connections()
+
+    async def open_door(self) -> None:
+        """Take connections again, on the same port."""
+        if self._runner is not None and self._door is None:
+            await self._listen(self._runner, self._address[1])
+
+    def _go_away_as_planned(self) -> None:
+        """Let the plan in force, and no earlier one, decide when the door is closed."""
+        away, earlier = self._plan.away_seconds, self._absence
+        if earlier is not None:
+            earlier.cancel()
+        if self._runner is not None and (away or earlier):
+            self._absence = asyncio.ensure_future(self._be_away(away))
+
+    async def _be_away(self, away: tuple[float, float] | None) -> None:
+        await self.open_door()
+        if away is not None:
+            await asyncio.sleep(away[0])
+            await self.close_door()
+            await asyncio.sleep(away[1] - away[0])
+            await self.open_door()
 
     async def start(self) -> None:
         """Listen.
@@ -117,22 +153,34 @@ class Simulator:
         runner = web.ServerRunner(self._server, shutdown_timeout=0.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port, backlog=4096).start()
+            await self._listen(runner, self._port)
         except BaseException:
             await runner.cleanup()
             raise
+        self._address = runner.addresses[0][:2]
         self._runner = runner
+        self._go_away_as_planned()
+
+    async def _listen(self, runner: web.ServerRunner, port: int) -> None:
+        door = web.TCPSite(runner, self._host, port, backlog=4096)
+        await door.start()
+        self._door = door
 
     async def stop(self) -> None:
         """Stop at once: whoever still waits for an answer gets none."""
         self._closing.set()
+        if self._absence is not None:
+            self._absence.cancel()
+        self._cut_connections()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def _cut_connections(self) -> None:
         if self._server is not None:
             for connection in self._server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -192,6 +240,18 @@ class RunningSimulator:
 
         self._loop.call_soon_threadsafe(change)
         done.wait()
+
+    def close_door(self) -> None:
+        """Refuse every connection, and cut those that there are; returns when it is so."""
+        asyncio.run_coroutine_threadsafe(self._simulator.close_door(), self._loop).result()
+
+    def open_door(self) -> None:
+        """Take connections again, on the same port."""
+        asyncio.run_coroutine_threadsafe(self._simulator.open_door(), self._loop).result()
+
+    def accept(self, *credentials: Credentials) -> None:
+        """Accept any of these from now on, and nothing else; tokens of earlier logins stay good."""
+        self._simulator.accept(*credentials)  # a single assignment: safe from any thread
 
     def end_sessions(self) -> None:
         """Let every token that a login made run out."""

@@ -20,7 +20,7 @@ _SWEEP_ABOVE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the simulator accepts; None accepts anything. None of it is ever shown.
+    """One set of what the simulator accepts; None accepts anything. None of it is ever shown.
 
     Attributes:
         token: A token that is good for ever, beside those that logins make.
@@ -36,6 +36,14 @@ class Credentials:
     def __repr__(self) -> str:
         return "Credentials(***)"
 
+    def keys_refusal(self, company_key: str, connect_key: str) -> str | None:
+        """Why these two keys are refused, or None."""
+        if not company_key or self.company_key not in (None, company_key):
+            return COMPANY_KEY_INVALID
+        if not connect_key or self.connect_key not in (None, connect_key):
+            return CONNECT_KEY_INVALID
+        return None
+
     def fit_login(self, license_: object, user: object, password: object) -> bool:
         """Whether these log in. All three have to be texts, whatever is accepted."""
         return all(
@@ -48,7 +56,7 @@ class Tokens:
     """The tokens that are alive.
 
     Args:
-        credentials: The keys that are accepted.
+        credentials: What is accepted: any of these, as while old and new ones overlap.
         first_use_seconds: A new token dies unless it is used within this time.
         slide_seconds: Each use keeps it alive for this time.
         clock: Seconds, monotonic.
@@ -56,8 +64,7 @@ class Tokens:
 
     def __init__(
         self,
-        credentials: Credentials,
-        *,
+        *credentials: Credentials,
         first_use_seconds: float = 120.0,
         slide_seconds: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
@@ -80,11 +87,15 @@ class Tokens:
 
     def keys_refusal(self, company_key: str, connect_key: str) -> str | None:
         """Why these two keys are refused, or None."""
-        if not company_key or self.credentials.company_key not in (None, company_key):
-            return COMPANY_KEY_INVALID
-        if not connect_key or self.credentials.connect_key not in (None, connect_key):
-            return CONNECT_KEY_INVALID
-        return None
+        refusals = [accepted.keys_refusal(company_key, connect_key) for accepted in self.credentials]
+        return None if None in refusals else next(iter(refusals), COMPANY_KEY_INVALID)
+
+    def fit_login(self, company_key: str, connect_key: str, login: tuple[object, object, object]) -> bool:
+        """Whether these two keys with license, user and password log in."""
+        return any(
+            accepted.keys_refusal(company_key, connect_key) is None and accepted.fit_login(*login)
+            for accepted in self.credentials
+        )
 
     def refusal(self, company_key: str, connect_key: str, token: str) -> str | None:
         """The text of the 401 for these three, or None; a good token lives on."""
@@ -93,7 +104,8 @@ class Tokens:
             return keys
         entry = self._alive.get(token)
         if entry is None or entry[0] != company_key:
-            return None if token and token == self.credentials.token else INVALID_TOKEN
+            fixed = {accepted.token for accepted in self.credentials} - {None}
+            return None if token in fixed else INVALID_TOKEN
         now = self._clock()
         if now >= entry[1]:
             return SESSION_EXPIRED

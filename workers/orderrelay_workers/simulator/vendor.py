@@ -79,29 +79,29 @@ class VendorEndpoints:
 
     async def order(self, request: web.BaseRequest, target: Target, *, is_array: bool) -> web.StreamResponse:
         """POST Economy/Billing/Orders (an array) or Economy/Billing/Order (one object)."""
-        return await self._booked("order", lambda seen: self._order(request, target, seen, is_array=is_array))
+        return await self._booked("order", target, lambda seen: self._order(request, target, seen, is_array=is_array))
 
     async def look_up(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         """GET Economy/Billing/InvoiceIdsFromExternalId/."""
-        return await self._booked("lookup", lambda seen: self._look_up(request, target, seen))
+        return await self._booked("lookup", target, lambda seen: self._look_up(request, target, seen))
 
     async def log_in(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         """POST Login/Token/."""
-        return await self._booked("login", lambda seen: self._log_in(request, target, seen))
+        return await self._booked("login", target, lambda seen: self._log_in(request, target, seen))
 
-    async def followed_redirect(self, request: web.BaseRequest, _target: Target) -> web.StreamResponse:
+    async def followed_redirect(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         """Where the redirecting faults point to: nobody should ever come."""
 
         async def answer(_seen: tuple[object, int]) -> Answered:
             await request.content.read()
             return wire.text_answer(200, "Moved here")
 
-        return await self._booked("followed_redirect", answer)
+        return await self._booked("followed_redirect", target, answer)
 
     async def _booked(
-        self, kind: str, answer: Callable[[tuple[object, int]], Awaitable[Answered]]
+        self, kind: str, target: Target, answer: Callable[[tuple[object, int]], Awaitable[Answered]]
     ) -> web.StreamResponse:
-        seen = self._books.begin(kind)
+        seen = self._books.begin(kind, target.keys[0])
         status = 0
         try:
             response, status = await answer(seen)
@@ -113,7 +113,7 @@ class VendorEndpoints:
         return response
 
     async def _delay(self) -> None:
-        if seconds := self.chooser.latency_seconds():
+        if seconds := self.chooser.latency_seconds(self._books.in_flight):
             await asyncio.sleep(seconds)
 
     async def _order(
@@ -131,7 +131,9 @@ class VendorEndpoints:
             return wire.text_answer(401, refusal)
         if self._is_over_limit(keys[0]):
             self._books.struck(seen, "rate-limit")
-            return wire.text_answer(429, "Too Many Requests")
+            plan = chooser.plan
+            headers = wire.retry_after(plan.rate_limit_retry_after, plan.rate_limit_wait_seconds)
+            return wire.text_answer(429, "Too Many Requests", headers)
         if "json" not in request.headers.get("Content-Type", "").lower():
             return wire.text_answer(415, "Unsupported Media Type: send application/json")
         import_id = target.parameters.get("importid", "")
@@ -212,7 +214,7 @@ class VendorEndpoints:
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
     def _is_over_limit(self, company_key: str) -> bool:
-        limit = self.chooser.plan.rate_limit_per_second
+        limit = self.chooser.limit()
         if limit is None:
             return False
         accepted = self._accepted.setdefault(company_key, deque())
@@ -275,7 +277,7 @@ class VendorEndpoints:
                 return await wire.perform(request, fault, rule.seconds_of_fault, _EMPTY_ANSWER, self._closing)
 
     async def _right_login(self, company_key: str, connect_key: str, body: bytes) -> Answered:
-        if self._tokens.keys_refusal(company_key, connect_key) is not None or not self._fits(body):
+        if not self._fits(company_key, connect_key, body):
             return await self._refused_login(None)
         return wire.json_answer(_token_answer(self._tokens.issue(company_key)))
 
@@ -283,13 +285,14 @@ class VendorEndpoints:
         await wire.pause(self._login_failure_seconds if seconds is None else seconds, self._closing)
         return wire.json_answer(_LOGIN_REFUSED)
 
-    def _fits(self, body: bytes) -> bool:
+    def _fits(self, company_key: str, connect_key: str, body: bytes) -> bool:
         try:
             given = msgspec.json.decode(body, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
         lower = {name.lower(): value for name, value in given.items()}
-        return self._tokens.credentials.fit_login(lower.get("license"), lower.get("username"), lower.get("password"))
+        login = lower.get("license"), lower.get("username"), lower.get("password")
+        return self._tokens.fit_login(company_key, connect_key, login)
 
 
 def _token_answer(token: str) -> bytes:

@@ -89,13 +89,18 @@ async def hang(request: web.BaseRequest, closing: asyncio.Event) -> Answered:
     return nothing()
 
 
+def retry_after(form: str, seconds: float) -> dict[str, str]:
+    """The header that asks to come back after so long: in "seconds", as a "date", or none in any other form."""
+    if form == "seconds":
+        return {"Retry-After": f"{seconds:.0f}"}
+    if form == "date":
+        return {"Retry-After": formatdate(time.time() + seconds, usegmt=True)}
+    return {}
+
+
 async def own_answer(fault: Fault, seconds: float) -> Answered:
     """The status, headers and body that the fault itself has."""
-    headers = {**fault.headers, "Content-Type": fault.content_type}
-    if fault.retry_after == "seconds":
-        headers["Retry-After"] = f"{seconds:.0f}"
-    elif fault.retry_after == "date":
-        headers["Retry-After"] = formatdate(time.time() + seconds, usegmt=True)
+    headers = {**fault.headers, "Content-Type": fault.content_type, **retry_after(fault.retry_after, seconds)}
     return web.Response(status=fault.status, body=fault.body, headers=headers), fault.status
 
 

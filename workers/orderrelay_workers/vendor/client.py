@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from orderrelay_workers.settings import WorkerSettings
+    from orderrelay_workers.settings import CompanySettings, WorkerSettings
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -54,8 +54,9 @@ class VendorClient:
         self._settings = settings
         trusted = tls or ssl.create_default_context()
         self._transport = AiohttpTransport(verify=trusted, trust_env=False, client=lambda: open_session(trusted))
-        # Parsing an address costs more than the rest of a request's preparation: one per company, of the last token.
-        self._order_urls: dict[str, tuple[str, httpx.URL]] = {}
+        # Parsing an address costs more than the rest of a request's preparation: one per company, of the last token
+        # and the settings that it was made of, as these may be replaced by others.
+        self._order_urls: dict[str, tuple[str, CompanySettings, httpx.URL]] = {}
         agent = ("User-Agent", f"orderrelay/{_version()}")
         # A compressed answer could be a bomb, and must be undone before it can be kept: so none is asked for.
         self._asking = [agent, ("Accept", "application/json"), ("Accept-Encoding", "identity")]
@@ -123,10 +124,10 @@ class VendorClient:
         await self._transport.aclose()
 
     def _order_url(self, company: str, token: str) -> httpx.URL:
-        known = self._order_urls.get(company)
-        if known is not None and known[0] == token:
-            return known[1]
         keys = self._settings.companies[company]
+        known = self._order_urls.get(company)
+        if known is not None and known[0] == token and known[1] is keys:
+            return known[2]
         url = httpx.URL(
             order_address(
                 self._settings.base_url,
@@ -138,7 +139,7 @@ class VendorClient:
                 special_functionalities=keys.special_functionalities,
             )
         )
-        self._order_urls[company] = (token, url)
+        self._order_urls[company] = (token, keys, url)
         return url
 
     async def _exchange(self, make_request: Callable[[], httpx.Request], departure: Departure) -> Exchange:

@@ -1,0 +1,62 @@
+"""On what terms an order is to be sent: whose turn it is first, not before when, and until when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orderrelay_shared.intake import Envelope
+from orderrelay_shared.states import Priority
+
+if TYPE_CHECKING:
+    from orderrelay_shared.orders import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms that all orders of one call have. They are no part of an order's content.
+
+    Attributes:
+        priority: Whose turn it is first; a plain word is taken too.
+        due_at: Not to be sent before; one that has passed means at once.
+        deadline: Not to be sent after.
+
+    Raises:
+        ValueError: A time has no zone, the deadline has passed or is not after `due_at`, or there is no such priority.
+    """
+
+    priority: Priority | str = Priority.NORMAL
+    due_at: datetime | None = None
+    deadline: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.priority not in list(Priority):
+            raise ValueError(f"priority is {self.priority!r}; it may be {', '.join(Priority)}")
+        for name, at in (("due_at", self.due_at), ("deadline", self.deadline)):
+            if at is not None and at.utcoffset() is None:
+                raise ValueError(
+                    f"{name} is {at.isoformat()}, which has no time zone; give one, as in {at.isoformat()}+00:00"
+                )
+        if self.deadline is None:
+            return
+        if self.deadline <= (now := datetime.now(UTC)):
+            raise ValueError(
+                f"deadline is {self.deadline.isoformat()}, which has passed: it is {now:%Y-%m-%dT%H:%M:%SZ}"
+            )
+        if self.due_at is not None and self.deadline <= self.due_at:
+            raise ValueError(
+                f"deadline is {self.deadline.isoformat()}, which is not after due_at, {self.due_at.isoformat()}"
+            )
+
+    def envelope(self, company: str, order: Order) -> Envelope:
+        """An order with these terms, as it travels."""
+        return Envelope(
+            company,
+            order.ensure_external_id(),
+            order.content_digest(),
+            order.body(),
+            priority=Priority(self.priority),
+            due_at=self.due_at,
+            deadline=self.deadline,
+        )

@@ -1,0 +1,71 @@
+"""Keeping to the slots that the gate gave: waiting for them, and asking for others when they were missed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from redis.exceptions import RedisError
+
+from orderrelay_workers import metrics
+
+if TYPE_CHECKING:
+    import threading
+
+    from orderrelay_workers.gate import Gate, Kind, Permits
+
+#: A request that is later than this for its slot asks for another one: else what was held up goes out in a burst.
+LATE_SECONDS = 0.01
+
+#: No slot is reserved further ahead than this for a claim that takes long, in seconds.
+_LONGEST_LEAD_SECONDS = 0.5
+
+_FIRST_LEAD_SECONDS = 0.005
+
+#: Draining is noticed so soon, in seconds.
+_NAP_SECONDS = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+class Lead:
+    """How long after the gate's answer a request can start: until its job is claimed, as that took lately."""
+
+    def __init__(self) -> None:
+        self.seconds = _FIRST_LEAD_SECONDS
+
+    def learn(self, took_seconds: float) -> None:
+        """A claim has taken so long; the next will take about as long."""
+        expected = 0.7 * self.seconds + 0.3 * (1.25 * took_seconds)
+        self.seconds = min(expected, _LONGEST_LEAD_SECONDS)
+
+
+async def wait_for_slot(at: float, draining: threading.Event | None = None) -> bool:
+    """Wait until a slot begins, by `time.monotonic()`. False if it was missed, or the worker drains before."""
+    while (wait := at - time.monotonic()) > 0:
+        if draining is not None and draining.is_set():
+            return False
+        await asyncio.sleep(min(wait, _NAP_SECONDS))
+    return -wait <= LATE_SECONDS
+
+
+def other_slots(gate: Gate, company: str, kind: Kind, number: int) -> list[float]:
+    """Other slots, by `time.monotonic()`, for requests that missed theirs; fewer, if the gate says "not now"."""
+    try:
+        permits = gate.admit_again(company, kind, number)
+    except RedisError as error:
+        _log.warning("late_requests_not_sent", requests=number, error=type(error).__name__)
+        return []
+    granted_at = time.monotonic()
+    return [granted_at + permits.wait_of(index) for index in range(permits.granted)]
+
+
+def give_back(gate: Gate, permits: Permits, unused: int) -> None:
+    """Give unused permits back. If Redis is away the beat tells it later, and what was claimed starts all the same."""
+    metrics.given_back(permits.company, permits.kind, unused)
+    try:
+        gate.give_back(permits, unused)
+    except RedisError as error:
+        _log.warning("gate_not_told", error=type(error).__name__)
