@@ -16,8 +16,16 @@ LEASE_SECONDS: Final = 40.0
 STEP_US: Final = 101_011
 _OF_KINDS = ("held_until_us", "probe_until_us", "at_us")
 _INSTANTS = [
-    *("tat_us", "lookup_tat_us", "throttled_until_us", "closed_from_us", "closed_until_us", "probes_from_us"),
-    *("retry_at_us", "done_at_us", "done_since_us", "rate_at_us", "rate_cut_us", "good_from_us"),
+    *(
+        "tat_us",
+        "lookup_tat_us",
+        "throttled_until_us",
+        "throttled_at_us",
+        "closed_from_us",
+        "closed_until_us",
+        "probes_from_us",
+    ),
+    *("order_wanted_us", "retry_at_us", "done_at_us", "done_since_us", "rate_at_us", "rate_cut_us", "good_from_us"),
     *(f"{kind}_{name}" for kind in Kind for name in _OF_KINDS),
 ]
 

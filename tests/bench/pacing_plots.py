@@ -89,7 +89,7 @@ def _arrivals(found: Mapping[str, Any]) -> Figure:
     rate = found["settings"]["rate"]
     most = max(row["most in any second"] for row in found["rows"])
     figure, panels = _figure(
-        f"However many workers: never more than {most} orders in any second",
+        f"1, 4 and 8 workers: at most {most} orders in any second",
         f"Orders a second at the vendor, {rate:g} allowed, burst 1, endless work; {_database(found)}",
         [1.35] * len(found["rows"]),
     )

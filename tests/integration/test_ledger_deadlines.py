@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState, Priority
 from orderrelay_workers.deadlines import Pace
-from orderrelay_workers.ledger import deadlines, schema
+from orderrelay_workers.ledger import caution, claims, deadlines, identity, schema
 from tests.integration.test_ledger_lanes import HOUR, book, now
 from tests.ledgers import ACTOR, Ledger, cut_off, job_id
 
@@ -159,6 +159,30 @@ def test_what_is_in_doubt_is_decided_first(ledger: Ledger) -> None:
         ledger.set(claim.job_id, absent_at=now() - HOUR, lease_until=now() - HOUR)
     assert ledger.states() == {"waiting": 1}
     assert park(ledger) == [job_id(1)]
+
+
+def test_cautious_mode_looks_up_first(ledger: Ledger) -> None:
+    """In a database that went back, an order that waits may have been sent: nothing is said of its deadline before."""
+    [late] = book(ledger, 1, deadline=within(60))
+    ledger.set(late, deadline=within(-1))
+    identity.ledger_id(ledger.engine)
+    assert caution.begin(ledger.engine, "restored", actor=ACTOR, lease_seconds=0.0) is not None
+    assert park(ledger) == []
+    ledger.set(late, cleared_at=now())
+    assert park(ledger) == [late]
+
+
+def test_what_could_leave_after_its_deadline_is_not_claimed(ledger: Ledger) -> None:
+    """A request may leave for some time after its claim, and that time has to lie before the deadline too."""
+    book(ledger, 1, deadline=within(4))
+
+    def claim(start_seconds: float) -> list[claims.Claim]:
+        return claims.claim(
+            ledger.engine, ledger.company_id, 9, owner=ledger.owner, lease_seconds=40, start_seconds=start_seconds
+        )
+
+    assert claim(5.0) == []
+    assert len(claim(1.0)) == 1
 
 
 def test_a_look_reads_only_deadlines_and_counts_only_what_waits(ledger: Ledger) -> None:

@@ -66,6 +66,7 @@ class _Desk:
                 serve=lambda _: SimpleNamespace(id=ledger.company_id),
                 settings=SimpleNamespace(
                     base_url="http://vendor", lookup_path="look/", request_timeout_seconds=2.0, settling_seconds=1.0,
+                    lease_seconds=12.0,
                     companies={ACME: keys},
                 ),
                 tokens=SimpleNamespace(

@@ -99,6 +99,7 @@ class _Ended:
     exchange: Exchange | None
     probe: bool
     late: bool = False
+    tries: int = 0
 
 
 class _Flow:
@@ -132,11 +133,14 @@ class _Flow:
             if over and not self._out:
                 return  # what could not be settled comes due again by itself
             ended = self._gather(next_take if may_take else now + _LOOK_AGAIN_SECONDS)
-            self._settle(self._start_late_ones_again(ended))
+            again = [one.late and not self._worker.draining.is_set() for one in ended]
+            self._settle([one for one, goes in zip(ended, again, strict=True) if not goes])
+            self._start_again([one for one, goes in zip(ended, again, strict=True) if goes])
 
     def let_go(self) -> None:
         """Give back the places of look-ups that are still out, as after an error; their jobs come due again."""
-        while self._out:
+        latest = time.monotonic() + self._worker.settings.lease_seconds
+        while self._out and time.monotonic() < latest:
             ended = self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS)
             self._out -= len(ended)
             if ended:
@@ -198,9 +202,9 @@ class _Flow:
         metrics.answered(permits)
         return permits
 
-    def _start(self, unknown: Unknown, token: Token, at: float, *, probe: bool) -> None:
+    def _start(self, unknown: Unknown, token: Token, at: float, *, probe: bool, tries: int = 0) -> None:
         self._out += 1
-        future = self._worker.loop.start(self._ask(unknown.external_id, token, at, is_patient=probe))
+        future = self._worker.loop.start(self._ask(unknown.external_id, token, at, is_patient=probe, tries=tries))
 
         def ended(done: Future[Exchange | None]) -> None:
             error = None if done.cancelled() else done.exception()
@@ -209,28 +213,30 @@ class _Flow:
                 self._ended.put(_Ended(unknown, token, None, probe))
             else:
                 exchange = done.result()
-                self._ended.put(_Ended(unknown, token, exchange, probe, late=exchange is None))
+                self._ended.put(_Ended(unknown, token, exchange, probe, late=exchange is None, tries=tries))
 
         future.add_done_callback(ended)
 
-    async def _ask(self, external_id: str, token: Token, at: float, *, is_patient: bool) -> Exchange | None:
+    async def _ask(
+        self, external_id: str, token: Token, at: float, *, is_patient: bool, tries: int = 0
+    ) -> Exchange | None:
         """Look one order up; None if its slot was missed, unless it goes all the same."""
-        if not await wait_for_slot(at) and not is_patient:
+        if not await wait_for_slot(at, tries=tries) and not is_patient:
             return None
         return await self._worker.vendor.look_up(self._company, token.text, external_id)
 
-    def _start_late_ones_again(self, batch: list[_Ended]) -> list[_Ended]:
-        """Give those that were late for their slots other ones; the rest is to be settled."""
-        late = [ended for ended in batch if ended.late]
-        if not late or self._worker.draining.is_set():
-            return batch
-        slots = other_slots(self._worker.gate, self._company, Kind.LOOKUP, len(late))
-        started = late[: len(slots)]
-        self._out -= len(started)
-        for ended, at in zip(started, slots, strict=True):
-            self._start(ended.unknown, ended.token, at, probe=ended.probe)
-        begun = {id(ended) for ended in started}
-        return [ended for ended in batch if id(ended) not in begun]
+    def _start_again(self, late: list[_Ended]) -> None:
+        """Give look-ups that missed their slots other ones; those that get none come due again by themselves."""
+        if not late:
+            return
+        slots: list[float] = []
+        try:
+            slots = other_slots(self._worker.gate, self._company, Kind.LOOKUP, len(late))
+        finally:
+            self._settle(late[len(slots) :])
+        for ended, at in zip(late, slots, strict=False):
+            self._out -= 1
+            self._start(ended.unknown, ended.token, at, probe=ended.probe, tries=ended.tries + 1)
 
     def _gather(self, until: float) -> list[_Ended]:
         """Wait for a look-up to end, then take what ends with it."""

@@ -33,12 +33,14 @@ class Request:
         token: The access token to use.
         watch: Runs since before the claim, for the start fence.
         probe: Whether it decides if the company's circuit closes.
+        tries: How many slots it has missed.
     """
 
     claim: Claim
     token: Token
     watch: Stopwatch
     probe: bool = False
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from orderrelay_workers.gate import Gate, Kind, Permits
 
 #: A request that is later than this for its slot asks for another one: else what was held up goes out in a burst.
-LATE_SECONDS = 0.01
+_LATE_SECONDS = 0.01
+
+#: However busy this process is, nothing goes out later than this for its slot, in seconds.
+LATEST_SECONDS = 1.0
 
 #: No slot is reserved further ahead than this for a claim that takes long, in seconds.
 _LONGEST_LEAD_SECONDS = 0.5
@@ -42,13 +45,20 @@ class Lead:
         self.seconds = min(expected, _LONGEST_LEAD_SECONDS)
 
 
-async def wait_for_slot(at: float, draining: threading.Event | None = None) -> bool:
-    """Wait until a slot begins, by `time.monotonic()`. False if it was missed, or the worker drains before."""
+async def wait_for_slot(at: float, draining: threading.Event | None = None, *, tries: int = 0) -> bool:
+    """Wait until a slot begins, by `time.monotonic()`. False if it was missed, or the worker drains before.
+
+    Args:
+        at: When it begins.
+        draining: Set when the worker drains.
+        tries: How many slots were missed before: each makes it twice as patient, as a process that is always late would
+            else send nothing, and waste the others' slots.
+    """
     while (wait := at - time.monotonic()) > 0:
         if draining is not None and draining.is_set():
             return False
         await asyncio.sleep(min(wait, _NAP_SECONDS))
-    return -wait <= LATE_SECONDS
+    return -wait <= min(_LATE_SECONDS * float(2**tries), LATEST_SECONDS)
 
 
 def other_slots(gate: Gate, company: str, kind: Kind, number: int) -> list[float]:

@@ -10,6 +10,7 @@ import queue
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +26,7 @@ from orderrelay_workers.ledger.settling import Settlement
 from orderrelay_workers.request_ends import Ended, Request, report_of
 from orderrelay_workers.runtime import CompanyGone
 from orderrelay_workers.settle_surely import settle_surely
-from orderrelay_workers.slots import Lead, give_back, other_slots, wait_for_slot
+from orderrelay_workers.slots import LATEST_SECONDS, Lead, give_back, other_slots, wait_for_slot
 from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import NoToken
 from orderrelay_workers.vendor.answers import Verdict, read_order_answer
@@ -127,7 +128,9 @@ class _Flow:
             if time.monotonic() - self._told_at > _TELL_SECONDS:
                 self.tell_progress()
             ended = self._gather(next_look)
-            self._settle(self._start_late_ones_again(ended))
+            again = [self._may_go_again(one) for one in ended]
+            self._settle([one for one, goes in zip(ended, again, strict=True) if not goes])
+            self._start_again([one for one, goes in zip(ended, again, strict=True) if goes])
             if ended and self._full:  # their places have just become free
                 next_look = 0.0
 
@@ -157,7 +160,8 @@ class _Flow:
 
     def see_out(self) -> None:
         """After an unforeseen error: what is out has to be settled all the same."""
-        while self._out:  # what is late by now is not sent
+        latest = time.monotonic() + self._worker.settings.lease_seconds
+        while self._out and time.monotonic() < latest:  # what is late by now is not sent
             self._settle(self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS))
 
     def _start_more(self) -> float | None:
@@ -195,6 +199,7 @@ class _Flow:
                 made=worker.claims_made,
                 retries=permits.retries,
                 turn=self._turn,
+                start_seconds=worker.settings.start_fence_seconds,
             )
         finally:
             give_back(worker.gate, permits, permits.granted - len(claimed))
@@ -241,35 +246,45 @@ class _Flow:
 
     async def _send(self, request: Request, at: float) -> Ended:
         worker = self._worker
-        is_in_slot = await wait_for_slot(at, worker.draining)
-        if not request.probe and (not is_in_slot or time.monotonic() < self._hold_until):
+        is_in_slot = await wait_for_slot(at, worker.draining, tries=request.tries)
+        if not (is_in_slot or request.probe):
             return Ended(request, None, late=True)
 
         def may_start() -> bool:
-            return self._is_in_time(request) and not worker.draining.is_set()
+            now = time.monotonic()
+            # What stalled while it connected must not go out with all others that did, nor after a "later".
+            in_slot = request.probe or (now - at <= LATEST_SECONDS and now >= self._hold_until)
+            return in_slot and self._is_in_time(request) and not worker.draining.is_set()
 
         if not may_start():
-            return Ended(request, None)
+            return Ended(request, None, late=True)
         exchange = await worker.vendor.post_order(
             self._company, request.token.text, request.claim.body, may_start=may_start
         )
-        return Ended(request, None if exchange.failure == Failure.FENCED and not exchange.sent else exchange)
+        if exchange.failure == Failure.FENCED and not exchange.sent:
+            return Ended(request, None, late=True)
+        return Ended(request, exchange)
 
     def _is_in_time(self, request: Request) -> bool:
         return request.watch.elapsed_seconds() <= self._worker.settings.start_fence_seconds
 
-    def _start_late_ones_again(self, batch: list[Ended]) -> list[Ended]:
-        """Give those that were late for their slots other ones; the rest is to be settled, unsent if late."""
-        late = [e for e in batch if e.late and self._is_in_time(e.request)]
-        if not late or self._worker.draining.is_set():
-            return batch
-        slots = other_slots(self._worker.gate, self._company, Kind.ORDER, len(late))
-        started = late[: len(slots)]
-        self._out -= len(started)
-        for ended, at in zip(started, slots, strict=True):
-            self._start(ended.request, at)
-        begun = {id(ended) for ended in started}
-        return [ended for ended in batch if id(ended) not in begun]
+    def _may_go_again(self, ended: Ended) -> bool:
+        """Whether a request that missed its slot may have another one."""
+        is_draining = self._worker.draining.is_set()
+        return ended.late and not ended.request.probe and not is_draining and self._is_in_time(ended.request)
+
+    def _start_again(self, late: list[Ended]) -> None:
+        """Give requests that missed their slots other ones; those that get none are not sent."""
+        if not late:
+            return
+        slots: list[float] = []
+        try:
+            slots = other_slots(self._worker.gate, self._company, Kind.ORDER, len(late))
+        finally:
+            self._settle(late[len(slots) :])
+        for ended, at in zip(late, slots, strict=False):
+            self._out -= 1
+            self._start(replace(ended.request, tries=ended.request.tries + 1), at)
 
     def _gather(self, until: float) -> list[Ended]:
         """Wait for a request to end, then take what ends with it."""
@@ -296,8 +311,11 @@ class _Flow:
         answered = [(e, read_order_answer(e.exchange)) for e in batch if e.exchange is not None]
         unsent = [e.request.claim for e in batch if e.exchange is None and not e.lost]
         settlements = [self._settlement(e, verdict) for e, verdict in answered]
-        settled = settle_surely(worker, settlements, unsent)
-        self._report(report_of(batch, answered))
+        worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
+        try:
+            settled = settle_surely(worker, settlements, unsent)
+        finally:  # whatever becomes of the settle, these requests are not in flight any more
+            self._report(report_of(batch, answered))
         self._judge_tokens(answered)
         if settled is not None:
             statuses.publish(worker.redis, settled.statuses)
@@ -323,7 +341,8 @@ class _Flow:
     def _report(self, report: Report) -> None:
         metrics.reported(self._company, Kind.ORDER, report)
         if report.throttled:  # the slots that are still ahead were given before this was known
-            self._hold_until = time.monotonic() + (report.throttle_seconds or _THROTTLE_SECONDS)
+            until = time.monotonic() + (report.throttle_seconds or _THROTTLE_SECONDS)
+            self._hold_until = max(self._hold_until, until)
         try:
             self._worker.gate.report(self._company, Kind.ORDER, report)
         except RedisError as error:  # the beat tells the gate how many are really out, once Redis is back

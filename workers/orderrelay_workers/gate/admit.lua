@@ -17,8 +17,10 @@
 -- interval_us (between two orders, at the rate in force), burst, max_in_flight, rate_per_second (the limit),
 -- lookup_weight, login_weight (what such a request costs, in orders), learn_from (the least rate, if it is learned),
 -- retry_share; paused (a text; missing: not paused); closed_from_us, closed_until_us, closed_reason; tat_us (when the
--- last slot that was given away is paid off), lookup_tat_us (the same for the share of look-ups); throttled_until_us,
--- throttled_for_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before); retry_tokens and retry_at_us;
+-- last slot that was given away is paid off), lookup_tat_us (the same for the share of look-ups),
+-- order_wanted_us (when orders last had to wait for the rate); throttled_until_us,
+-- throttled_at_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before);
+-- retry_tokens and retry_at_us;
 -- done, done_at_us and done_since_us (orders that ended); those of the learned rate: see report.lua; n_<name>
 -- (counts); and per kind <kind>_good, <kind>_bad, <kind>_at_us (the window), <kind>_held_until_us (missing: closed
 -- circuit), <kind>_hold_us, <kind>_reason, <kind>_probe (boot id), <kind>_probe_until_us.
@@ -27,24 +29,25 @@ local want, horizon_us = tonumber(ARGV[3]), tonumber(ARGV[4])
 local outstanding, probe_lease_us = tonumber(ARGV[5]), tonumber(ARGV[6])
 local again, retries_back, lead_us = ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local LONGEST_HORIZON_US = 60000000
-local LONGEST_THROTTLE_US, LONGEST_HOLD_US = 86400000000, 10000000
+local LONGEST_HOLD_US = 10000000
 -- A worker repeats its count at each beat; one that has not for this long is gone and was forgotten by nobody.
 local LAPSE_US = 60000000
 -- One grant of orders is worth so much time, so that workers which are as eager get as much.
 local TURN_US = 50000
--- Look-ups may reserve further ahead than orders for this share of the rate, and less far for the rest: so neither crowds
--- the other out.
-local LOOKUP_SHARE, LOOKUP_SHARE_US, LOOKUP_REST_US = 0.2, 1000000, 500000
+-- Look-ups may reserve further ahead than orders for their share of the rate. They have the rest as far as no order was
+-- refused lately, and less far ahead: so neither crowds the other out.
+local LOOKUP_SHARE_US, LOOKUP_REST_US = 1000000, 500000
 -- Retries that may be made without any success: so many at most, and one more in so much time.
 local RETRIES_AT_LEAST = 10
 local RETRY_EVERY_US = 5000000
 
 local f = read(KEYS[1], {'layout', 'interval_us', 'burst', 'max_in_flight', 'rate_per_second', 'paused', 'tat_us',
-  'closed_from_us', 'closed_until_us', 'closed_reason', 'throttled_until_us', 'throttled_for_us',
+  'closed_from_us', 'closed_until_us', 'closed_reason', 'throttled_until_us', 'throttled_at_us',
   'probes_from_us', 'order_probe_until_us',
   'lookup_probe_until_us', 'login_probe_until_us', 'order_held_until_us', 'lookup_held_until_us',
-  'login_held_until_us', 'lookup_tat_us', 'retry_tokens', 'retry_at_us', 'retry_share',
-  'order_hold_us', 'order_reason', kind .. '_weight', kind .. '_hold_us', kind .. '_reason'})
+  'login_held_until_us', 'lookup_tat_us', 'order_wanted_us', 'retry_tokens', 'retry_at_us', 'retry_share',
+  'order_hold_us', 'order_reason', 'order_weight', 'lookup_weight', 'login_weight', kind .. '_hold_us',
+  kind .. '_reason'})
 
 local function refuse(refusal, wait_us, reason)
   if f.interval_us and refusal ~= 'newer' then
@@ -72,10 +75,12 @@ if closed_until and now < closed_until then
   end
   -- A slot beyond that would start while it is closed.
   reach_us = math.min(reach_us, closes_in - 1 - lead_us)
+  if reach_us < 0 then
+    return refuse('closed', opens_in, f.closed_reason)
+  end
 end
 if kind ~= 'login' then
-  local longest = tonumber(f.throttled_for_us) or LONGEST_THROTTLE_US
-  local throttled_until = instant(KEYS[1], f, 'throttled_until_us', longest)
+  local throttled_until = throttled(KEYS[1], f)
   if now < throttled_until then
     return refuse('throttled', throttled_until - now, 'the vendor asked to wait')
   end
@@ -100,6 +105,10 @@ if held then
   -- One probe in the whole fleet, of whatever kind: a vendor that is down is asked one thing at a time.
   for _, other in ipairs({'order', 'lookup', 'login'}) do
     local out_until = instant(KEYS[1], f, other .. '_probe_until_us', LONGEST_HORIZON_US + probe_lease_us)
+    if other ~= kind then
+      -- One that hangs shall not keep the other kinds from being tried for longer than a hold.
+      out_until = out_until - probe_lease_us + math.min(probe_lease_us, LONGEST_HOLD_US)
+    end
     if now < out_until then
       return refuse('probing', math.min(out_until - now, 1000000), f[held .. '_reason'])
     end
@@ -132,7 +141,8 @@ end
 
 local step = math.ceil(interval * (tonumber(f[kind .. '_weight']) or 1))
 local ready = now + lead_us
-local tat = math.max(instant(KEYS[1], f, 'tat_us', LONGEST_HORIZON_US + burst * interval), ready)
+local heaviest = math.max(1, tonumber(f.lookup_weight) or 1, tonumber(f.login_weight) or 1)
+local tat = math.max(instant(KEYS[1], f, 'tat_us', LONGEST_HORIZON_US + (burst + heaviest) * interval), ready)
 local first_wait = tat - ready - (burst - 1) * interval
 local function fitting(within_us)
   if first_wait > within_us then
@@ -144,12 +154,16 @@ local fit = fitting(reach_us)
 local share_step, lookup_tat
 if kind == 'lookup' then
   share_step = step / LOOKUP_SHARE
-  lookup_tat = math.max(instant(KEYS[1], f, 'lookup_tat_us', LONGEST_HORIZON_US), now)
+  lookup_tat = math.max(instant(KEYS[1], f, 'lookup_tat_us', LONGEST_HORIZON_US + heaviest * share_step), now)
   local shared = 0
   if lookup_tat - now <= LOOKUP_SHARE_US then
     shared = share_step == 0 and want or math.floor((LOOKUP_SHARE_US - (lookup_tat - now)) / share_step) + 1
   end
-  fit = math.max(math.min(fit, shared), fitting(math.min(reach_us, LOOKUP_REST_US)))
+  local rest = 0
+  if math.abs(now - (tonumber(f.order_wanted_us) or 0)) > 2 * interval then
+    rest = fitting(math.min(reach_us, LOOKUP_REST_US))
+  end
+  fit = math.max(math.min(fit, shared), rest)
 elseif kind == 'order' and not again then
   local at_once = math.max(0, math.floor(-first_wait / interval))
   fit = math.min(fit, at_once + math.max(1, math.floor(TURN_US / interval)))
@@ -157,6 +171,9 @@ end
 if fit < 1 then
   if reach_us < horizon_us and first_wait <= horizon_us then
     return refuse('closed', closed_until - now, f.closed_reason)
+  end
+  if kind == 'order' then
+    redis.call('HSET', KEYS[1], 'order_wanted_us', whole(now))
   end
   return refuse('rate', math.max(first_wait - math.max(horizon_us - TURN_US, 0), 10000), 'the rate is used up')
 end

@@ -2,6 +2,8 @@
 --
 -- Instants are Redis TIME in microseconds.
 local LAYOUT = 1
+-- Look-ups have this share of the rate for certain.
+local LOOKUP_SHARE = 0.2
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -41,4 +43,15 @@ local function instant(key, fields, name, longest_us)
     redis.call('HSET', key, name, whole(at))
   end
   return at
+end
+
+-- Until when the vendor asked to wait. The wait may be of any length, so it is told by when it was asked whether the
+-- clock stepped back since.
+local function throttled(key, fields)
+  local untl, at = tonumber(fields.throttled_until_us) or 0, tonumber(fields.throttled_at_us) or 0
+  if now < at then
+    untl = now + math.max(0, untl - at)
+    redis.call('HSET', key, 'throttled_until_us', whole(untl), 'throttled_at_us', whole(now))
+  end
+  return untl
 end

@@ -26,5 +26,8 @@ if f.tat_us ~= ARGV[6] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'tat_us', whole(tonumber(ARGV[6]) - unused * step))
+if kind == 'lookup' and f.lookup_tat_us then
+  redis.call('HSET', KEYS[1], 'lookup_tat_us', whole(tonumber(f.lookup_tat_us) - unused * step / LOOKUP_SHARE))
+end
 count(KEYS[1], kind .. '_given_back', unused)
 return 1

@@ -20,7 +20,7 @@ _DONE_SECONDS: Final = 30.0
 LEARNED_FIELDS: Final = ("rate_now", "rate_at_us", "rate_cut_us", "rate_bad", "rate_climb")
 
 #: What a person's resume forgets: the vendor's wish to wait, and of each kind its circuit.
-THROTTLE_FIELDS: Final = ("throttled_until_us", "throttled_for_us", "throttle_us")
+THROTTLE_FIELDS: Final = ("throttled_until_us", "throttled_at_us", "throttle_us")
 HOLD_FIELDS: Final = ("good", "bad", "at_us", "unwell", "held_until_us", "hold_us", "reason", "probe", "probe_until_us")
 
 

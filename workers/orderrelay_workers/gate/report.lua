@@ -12,8 +12,8 @@
 --       {"newer"} if it is of a newer layout (then nothing was).
 -- Why atomic: counting, opening and doubling are one decision; two workers would open twice and double twice.
 --
--- Fields of the learned rate: rate_now (orders per second), rate_at_us (when it was last moved), rate_cut_us (when it was
--- last cut), rate_bad (the rate that was too much), rate_climb (share by which it climbs in a second, beyond that);
+-- Fields of the learned rate: rate_now (orders per second), rate_at_us (when it was last moved), rate_cut_us (when it
+-- was last cut), rate_bad (the rate that was too much), rate_climb (share by which it climbs in a second, beyond that);
 -- good_from_us, good_now, good_before (good orders in the present second and the one before); latency_fast_us,
 -- latency_slow_us.
 local boot, kind, outstanding = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -36,11 +36,11 @@ local DONE_US = 30000000
 -- As in the code that turns a rate into an interval: a little slower than allowed, so that jitter breaks no limit.
 local PACE = 0.99
 
-local f = read(KEYS[1], {'layout', 'interval_us', 'rate_per_second', 'learn_from', 'throttled_until_us', 'throttled_for_us',
-  'throttle_us',  'probes_from_us', 'retry_tokens', 'retry_share', 'done', 'done_at_us', 'rate_now', 'rate_at_us', 'rate_cut_us',
-  'rate_bad', 'rate_climb', 'good_from_us', 'good_now', 'good_before', 'latency_fast_us', 'latency_slow_us',
-  'order_hold_us', 'lookup_hold_us', 'login_hold_us', 'order_reason', kind .. '_good', kind .. '_bad', kind .. '_at_us',
-  kind .. '_reason', kind .. '_probe'})
+local f = read(KEYS[1], {'layout', 'interval_us', 'rate_per_second', 'learn_from', 'throttled_until_us',
+  'throttled_at_us', 'throttle_us', 'probes_from_us', 'retry_tokens', 'retry_share', 'done', 'done_at_us', 'rate_now',
+  'rate_at_us', 'rate_cut_us', 'rate_bad', 'rate_climb', 'good_from_us', 'good_now', 'good_before', 'latency_fast_us',
+  'latency_slow_us', 'order_hold_us', 'lookup_hold_us', 'login_hold_us', 'order_reason', kind .. '_good',
+  kind .. '_bad', kind .. '_at_us', kind .. '_reason', kind .. '_probe'})
 if is_newer(f.layout) then
   return {'newer'}
 end
@@ -70,7 +70,7 @@ local function drop(...)
 end
 
 local function throttle()
-  local known = instant(KEYS[1], f, 'throttled_until_us', tonumber(f.throttled_for_us) or LONGEST_THROTTLE_US)
+  local known = throttled(KEYS[1], f)
   local wait = throttle_us
   if wait < 0 then
     if now < known then
@@ -89,7 +89,13 @@ local function throttle()
   local untl = now + math.min(wait, LONGEST_THROTTLE_US)
   if untl > known then
     put('throttled_until_us', whole(untl))
-    put('throttled_for_us', whole(untl - now))
+    put('throttled_at_us', whole(now))
+    if kind == 'login' then
+      -- Orders and look-ups heed the wait above; logins have none of their own but the circuit's.
+      put('login_held_until_us', whole(untl))
+      put('login_hold_us', whole(untl - now))
+      put('login_reason', 'the vendor asked to wait')
+    end
     if now >= known then
       tell('throttled', whole(wait))
       count(KEYS[1], 'throttled', 1)

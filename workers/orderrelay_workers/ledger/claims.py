@@ -69,6 +69,7 @@ def claim(
     made: int = 0,
     retries: int | None = None,
     turn: int = 0,
+    start_seconds: float = 0.0,
 ) -> list[Claim]:
     """Claim up to so many due jobs of a company, by lanes and in each the longest due first; committed on return.
 
@@ -83,6 +84,7 @@ def claim(
         made: How many claims the worker itself has made so far, at least.
         retries: How many of the claimed may be jobs of which requests have left before; None: all.
         turn: Whose turn it is, as `lanes.share` takes it; it should grow by one with every call.
+        start_seconds: A request may begin to leave so long after its claim; an earlier deadline is not claimed.
 
     Raises:
         LedgerWentBack: The database has forgotten claims, so what waits may have been sent; nothing was claimed.
@@ -93,7 +95,8 @@ def claim(
         standing = caution.read_standing(connection)
         if (why := standing.went_back(remembered)) is not None:
             raise LedgerWentBack(why, standing)
-        due = _due(company_id, now, cautious=standing.since is not None)
+        latest_start = now + timedelta(seconds=start_seconds)
+        due = _due(company_id, now, cautious=standing.since is not None, latest_start=latest_start)
         taking = _Taking(connection, due, token, owner, now, now + timedelta(seconds=lease_seconds))
         rows = taking.take(limit, turn, retries)
         if not rows:
@@ -164,13 +167,15 @@ class _Taking:
         return rows
 
 
-def _due(company_id: int, now: datetime, *, cautious: bool) -> sa.ColumnElement[bool]:
+def _due(
+    company_id: int, now: datetime, *, cautious: bool, latest_start: datetime | None = None
+) -> sa.ColumnElement[bool]:  # fmt: skip
     due = sa.and_(
         _job.company_id == company_id,
         _job.state == sa.literal_column(f"'{JobState.WAITING}'"),  # a literal, so that the partial index serves
         _job.due_at <= now,
         sa.or_(_job.not_before.is_(None), _job.not_before <= now),  # older workers' look-ups do not heed it
-        sa.or_(_job.deadline.is_(None), _job.deadline > now),
+        sa.or_(_job.deadline.is_(None), _job.deadline > (latest_start or now)),
         _job.body_version <= BODY_VERSION,  # what a newer version wrote is left for newer workers
     )
     return sa.and_(due, caution.is_cleared()) if cautious else due

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState
 from orderrelay_workers import deadlines, lanes
-from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger import caution, schema
 from orderrelay_workers.ledger.engine import clock, reading
 from orderrelay_workers.ledger.rows import lock_jobs_where, read_statuses, write_events, write_jobs
 from orderrelay_workers.ledger.settling import Settled
@@ -54,19 +54,27 @@ class _Candidate:
 def park_passed(engine: sa.Engine, company_id: int, *, actor: str, limit: int = 500) -> Settled:
     """Park waiting jobs of a company whose deadline has passed; so many at once."""
     with reading(engine) as connection:  # nearly always there is none, and no write lock is taken for that
-        passed = sa.select(1).where(_is_waiting(company_id), _job.deadline <= clock(connection))
+        passed = sa.select(1).where(_may_be_parked(connection, company_id), _job.deadline <= clock(connection))
         if not connection.execute(sa.select(sa.exists(passed))).scalar():
             return Settled({}, [])
     with engine.begin() as connection:
         now = clock(connection)
         late = _job.deadline <= now
-        jobs = lock_jobs_where(connection, _is_waiting(company_id), late, order_by=[_job.deadline], limit=limit)
+        which = _may_be_parked(connection, company_id)
+        jobs = lock_jobs_where(connection, which, late, order_by=[_job.deadline], limit=limit)
         decided = [deadlines.missed(job, now) for job in jobs]
         write_jobs(connection, [decision.job for decision in decided])
         happenings = [(d.job.company_id, d.job.id, h) for d in decided for h in d.happenings]
         write_events(connection, now, actor, happenings)
         statuses = read_statuses(connection, [job.id for job in jobs])
     return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def _may_be_parked(connection: sa.Connection, company_id: int) -> sa.ColumnElement[bool]:
+    """In cautious mode an order that waits may have been sent: it is looked up before anything is said of it."""
+    if caution.read_standing(connection).since is None:
+        return _is_waiting(company_id)
+    return sa.and_(_is_waiting(company_id), caution.is_cleared())
 
 
 def warn(

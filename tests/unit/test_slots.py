@@ -1,0 +1,50 @@
+"""Keeping to slots: patience grows with each that was missed, and a claim's time is learned."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from orderrelay_workers.slots import Lead, wait_for_slot
+
+
+def in_slot(late_seconds: float, tries: int = 0, draining: threading.Event | None = None) -> bool:
+    """Whether a request that is so late is still in its slot."""
+    return asyncio.run(wait_for_slot(time.monotonic() - late_seconds, draining, tries=tries))
+
+
+@pytest.mark.parametrize(
+    ("late_seconds", "tries", "is_in_slot"),
+    [(0.0, 0, True), (0.1, 0, False), (0.1, 2, False), (0.1, 6, True), (0.9, 50, True), (1.5, 50, False)],
+)
+def test_patience_grows(late_seconds: float, tries: int, is_in_slot: bool) -> None:
+    """A process that is always late sends all the same, after some missed slots; but never more than a second late."""
+    assert in_slot(late_seconds, tries) is is_in_slot
+
+
+def test_a_slot_ahead_is_waited_for() -> None:
+    """It is not used before its time."""
+    began_at = time.monotonic()
+    assert in_slot(-0.15, tries=5)
+    assert time.monotonic() - began_at >= 0.15
+
+
+def test_draining_ends_the_wait() -> None:
+    """A worker that drains uses no slot that is still ahead."""
+    draining = threading.Event()
+    draining.set()
+    assert not in_slot(-60, draining=draining)
+
+
+def test_the_lead_follows_the_claims() -> None:
+    """It comes near what claims take, with something to spare, and never goes beyond half a second."""
+    lead = Lead()
+    for _ in range(20):
+        lead.learn(0.1)
+    assert lead.seconds == pytest.approx(0.125, rel=0.01)
+    for _ in range(20):
+        lead.learn(9.0)
+    assert lead.seconds == 0.5
