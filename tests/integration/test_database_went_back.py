@@ -40,6 +40,7 @@ class _Worker(Runtime):
         self.companies = {}
         self.draining = threading.Event()
         self.engine = ledger.engine
+        self.flow_seconds = 10.0
         self.gate = Gate(client, ledger.owner, probe_lease_seconds=LEASE_SECONDS)
         self.ledger_id = identity.ledger_id(ledger.engine)
         self.life_sign = liveness.LifeSign(ledger.engine, ledger.owner, "host:1", "0")

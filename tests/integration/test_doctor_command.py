@@ -161,7 +161,7 @@ def test_a_refused_login_is_a_problem(well: Place) -> None:
 def test_a_login_counts_at_the_gate(well: Place) -> None:
     """The try takes a permit and tells how it ended, as a worker's would."""
     well.patch.setenv("ORDERRELAY_BASE_URL", f"http://127.0.0.1:{free_port()}")
-    for _ in range(5):
+    for _ in range(2):
         the(findings(1), "acme", "does not work: not sent: connection refused")
     the(findings(1), "acme", "login requests are held, as the vendor is unwell")
     the(findings(1), "acme", "login was not tried, as the gate says held")

@@ -81,8 +81,8 @@ def test_the_gate_is_told_only_what_it_does_not_know(ledger: Ledger, gate: Gate,
     mirror_closed_time(redis_client, listener, company, gate.state(ACME))
     assert told == []
     mirror_closed_time(redis_client, listener, company, None)
-    [(alias, _, _, reason)] = told
-    assert (alias, reason) == (ACME, "closed hours")
+    [(alias, closed)] = told
+    assert (alias, cast("ClosedTime", closed).reason) == (ACME, "closed hours")
 
 
 def test_a_schedule_that_cannot_be_read_changes_nothing(ledger: Ledger, gate: Gate, redis_client: redis.Redis) -> None:
