@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +106,18 @@ class Stack:
         """Let connections go."""
         self.producer.close()
         self.engine.dispose()
+
+    def is_writable(self) -> bool:
+        """Whether nobody holds the one write lock of SQLite; PostgreSQL has none."""
+        if not self.is_sqlite:
+            return True
+        with contextlib.closing(sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=0.2)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            database.rollback()
+            return True
 
     def set_empty(self, name: str) -> None:
         """Give every worker a setting that is empty, which its environment cannot carry here but an env file can."""
