@@ -28,7 +28,7 @@ from orderrelay_workers.demo.verdict import count_states
 from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import companies, migrate, schema
 from orderrelay_workers.ledger.engine import open_engine
-from tests.servers import PostgresServer
+from tests.bench.databases import bench_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,19 +49,6 @@ def main() -> None:
         print(json.dumps(measure(arguments, latency)), flush=True)
 
 
-@contextlib.contextmanager
-def _database(folder: Path, *, postgres: bool) -> Iterator[str]:
-    if not postgres:
-        yield f"sqlite:///{folder / 'ledger.db'}"
-        return
-    server = PostgresServer(options={"fsync": "on", "full_page_writes": "on"})
-    try:
-        server.start()
-        yield server.url(server.create_database())
-    finally:
-        server.remove()
-
-
 def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]:
     """Drain once."""
     with contextlib.ExitStack() as stack:
@@ -71,7 +58,7 @@ def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]
         simulator = stack.enter_context(
             _process(folder / "simulator.log", {}, "simulator", "--port", str(port), "--latency-ms", str(latency_ms))
         )
-        database = stack.enter_context(_database(folder, postgres=arguments.postgres))
+        database = stack.enter_context(bench_database(folder, postgres=arguments.postgres))
         environment = _environment(folder, server.url, f"http://127.0.0.1:{port}", database, arguments.in_flight)
         engine = open_engine(environment["ORDERRELAY_DATABASE_URL"])
         stack.callback(engine.dispose)

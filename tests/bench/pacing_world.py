@@ -30,8 +30,9 @@ from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import booking, migrate, schema
 from orderrelay_workers.ledger.booking import Accepted
 from orderrelay_workers.ledger.engine import open_engine, reading
+from tests.bench.databases import bench_database
 from tests.processes import Processes
-from tests.servers import PostgresServer, RedisServer, wait_until
+from tests.servers import RedisServer, wait_until
 from tests.stack import Stack, company, environment_of, order
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def open_world(
         server = RedisServer(folder / "redis")
         server.start()
         stack.callback(server.kill9)
-        database = stack.enter_context(_database(folder, postgres=postgres))
+        database = stack.enter_context(bench_database(folder, postgres=postgres))
         simulator = processes.start_python(
             [*_COMMAND, "simulator", "--port", "0", "--json", "--latency-ms", latency_ms], name="simulator"
         )
@@ -271,19 +272,6 @@ def open_world(
         )
         client = stack.enter_context(redis.Redis.from_url(server.url, socket_timeout=5.0))
         yield World(processes, vendor, engine, environment, client)
-
-
-@contextlib.contextmanager
-def _database(folder: Path, *, postgres: bool) -> Iterator[str]:
-    if not postgres:
-        yield f"sqlite:///{folder / 'ledger.db'}"
-        return
-    server = PostgresServer(options={"fsync": "on", "full_page_writes": "on"})
-    try:
-        server.start()
-        yield server.url(server.create_database())
-    finally:
-        server.remove()
 
 
 def told(**values: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_a_newer_body_is_left_for_newer_workers(ledger: Ledger) -> None:
     ledger.set(job, body_version=2)
     assert ledger.claim() == []
     assert claims.due_companies(ledger.engine, {ledger.company_id: ACME}) == []
-    assert claims.count_waiting(ledger.engine, ledger.company_id) == 1
+    assert backlog.read_backlog(ledger.engine, ledger.company_id).waiting == 1
 
 
 def test_given_back_costs_nothing(ledger: Ledger) -> None:
@@ -187,7 +187,6 @@ _READS: dict[str, tuple[str, Callable[[Ledger], object]]] = {
         "ix_job_waiting",
         lambda ledger: claims.due_companies(ledger.engine, {ledger.company_id: ACME}),
     ),
-    "count waiting": ("ix_job_waiting", lambda ledger: claims.count_waiting(ledger.engine, ledger.company_id)),
     "backlog": ("ix_job_waiting", lambda ledger: backlog.read_backlog(ledger.engine, ledger.company_id)),
     "count stopped": ("ix_job_unknown", lambda ledger: backlog.count_stopped(ledger.engine, ledger.company_id)),
     "look-up due": ("ix_job_unknown", lambda ledger: unknowns.has_due(ledger.engine, ledger.company_id)),

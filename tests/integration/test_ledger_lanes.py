@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState, Priority
+from orderrelay_workers.audit import backlog
 from orderrelay_workers.ledger import booking, caution, claims, identity, schema
 from orderrelay_workers.ledger.booking import Accepted
 from orderrelay_workers.ledger.rows import read_statuses
@@ -183,7 +184,7 @@ def test_what_was_sent_waits_as_a_retry(ledger: Ledger) -> None:
     first, second = ledger.claim()
     ledger.settle((first, answered(429, b"")), (second, not_sent()))
     assert (ledger.job(first.job_id)["lane"], ledger.job(second.job_id)["lane"]) == (1, 0)
-    assert claims.waiting_by_lane(ledger.engine, ledger.company_id) == {0: 1, 1: 1}
+    assert backlog.read_backlog(ledger.engine, ledger.company_id).by_lane == {0: 1, 1: 1}
 
 
 def test_caution_looks_early_and_sends_in_time(ledger: Ledger) -> None:
@@ -206,7 +207,7 @@ def test_a_lane_of_a_newer_version_is_left(ledger: Ledger) -> None:
     ledger.set(job, lane=7)
     assert claim(ledger, 10) == []
     assert claims.due_companies(ledger.engine, {ledger.company_id: ACME}) == []
-    assert claims.waiting_by_lane(ledger.engine, ledger.company_id) == {7: 1}
+    assert backlog.read_backlog(ledger.engine, ledger.company_id).by_lane == {7: 1}
 
 
 def _crowd(ledger: Ledger, count: int) -> None:

@@ -259,26 +259,6 @@ def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:
     return found
 
 
-def count_waiting(engine: sa.Engine, company_id: int) -> int:
-    """How many jobs of a company wait."""
-    with reading(engine) as connection:
-        query = sa.select(sa.func.count()).where(
-            _job.company_id == company_id, _job.state == sa.literal_column(f"'{JobState.WAITING}'")
-        )
-        return connection.execute(query).scalar_one()
-
-
-def waiting_by_lane(engine: sa.Engine, company_id: int) -> dict[int, int]:
-    """How many jobs of a company wait in each lane; a lane without any is not named."""
-    with reading(engine) as connection:
-        query = (
-            sa.select(_job.lane, sa.func.count().label("jobs"))
-            .where(_job.company_id == company_id, _job.state == sa.literal_column(f"'{JobState.WAITING}'"))
-            .group_by(_job.lane)
-        )
-        return {row.lane: row.jobs for row in connection.execute(query)}
-
-
 def in_flight_by_owner(engine: sa.Engine, company_id: int) -> dict[str, int]:
     """How many claims of a company each worker holds: boot id as 32 hex digits to count."""
     with reading(engine) as connection:
