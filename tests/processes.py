@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 #: Reads "+<group>" and "-<group>" lines until its input ends, which happens however the test run ends (even by
 #: kill -9), and then kills every group that is still listed.
@@ -65,6 +66,31 @@ tell_guardian = _guardian.tell
 dismiss_guardian = _guardian.dismiss
 
 
+def wait_until_frozen(pid: int, timeout: float = 10.0) -> None:
+    """Wait until each thread of a process that was sent SIGSTOP stands still.
+
+    The signal only asks: a thread that is inside a system call, or on another core, runs on until it notices, and could
+    still begin a transaction after somebody looked whether the process holds one.
+
+    Raises:
+        AssertionError: Time is up.
+    """
+    ends_at = time.monotonic() + timeout
+    while not _is_frozen(pid):
+        if time.monotonic() > ends_at:
+            raise AssertionError(f"Process {pid} still runs {timeout} s after SIGSTOP")
+        time.sleep(0.001)
+
+
+def _is_frozen(pid: int) -> bool:
+    """Whether no thread runs or waits; also true of a process that is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        # The state follows the name, which stands in parentheses and may hold some itself.
+        return all(stat.rpartition(")")[2].split()[0] in "TtZX" for stat in stats)
+    return not Path(f"/proc/{pid}").exists()
+
+
 class RunningProcess:
     """One process of a test, with all that it wrote to stdout and stderr.
 
@@ -102,6 +128,7 @@ class RunningProcess:
     def freeze(self) -> None:
         """Stop the clock for it and its children, as a paused virtual machine would."""
         self._signal_group(signal.SIGSTOP)
+        wait_until_frozen(self.pid)
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""

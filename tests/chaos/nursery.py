@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.processes import tell_guardian
+from tests.processes import tell_guardian, wait_until_frozen
 from tests.servers import wait_until
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class ForkedProcess:
     def freeze(self) -> None:
         """Stop the clock for it."""
         self._signal(signal.SIGSTOP)
+        wait_until_frozen(self.pid)
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""

@@ -152,6 +152,29 @@ def test_a_process_sees_the_environment_and_our_modules(processes: Processes) ->
     assert process.log == f"b {keys.INTAKE}\n"
 
 
+def test_a_frozen_process_does_nothing_more(processes: Processes, tmp_path: Path) -> None:
+    """When `freeze` returns, even a thread that was inside a system call stands still."""
+    script = f"""
+        import os, threading
+        def write(number):
+            with open({str(tmp_path)!r} + f"/{{number}}", "ab", buffering=0) as file:
+                while True:
+                    file.write(b".")
+                    os.fsync(file)
+        for number in range(4):
+            threading.Thread(target=write, args=[number]).start()
+    """
+    written = [tmp_path / str(number) for number in range(4)]
+    process = processes.start_python(["-c", textwrap.dedent(script)])
+    wait_until(lambda: all(path.exists() and path.stat().st_size for path in written), what="all threads write")
+    threads = list(Path(f"/proc/{process.pid}/task").glob("*/stat"))
+    for _ in range(50):
+        process.freeze()
+        states = [thread.read_text() for thread in threads]
+        assert {state.rpartition(")")[2].split()[0] for state in states} == {"T"}
+        process.thaw()
+
+
 def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
     """Even when the test run itself is killed with SIGKILL, what it started is killed."""
     script = f"""
