@@ -22,6 +22,8 @@ class OperationResultInvalid(ValueError):
 
 
 def _read_date_time(value: object) -> datetime | None:
+    if value == NET_NO_VALUE:
+        return None
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -107,16 +109,8 @@ class OperationResult(BaseModel):
             raise OperationResultInvalid(str(error)) from None
         if not isinstance(answer, dict):
             raise OperationResultInvalid(f"must be an object, not {_kind(answer)}")
-        known: dict[str, object] = {}
-        unknown: dict[str, object] = {}
-        for name, value in sorted(cast("dict[str, object]", answer).items(), key=_misspelt):
-            attribute = _BY_LOWER_NAME.get(name.lower())
-            if attribute is None or attribute in known:
-                unknown[name] = value
-            else:
-                known[attribute] = value
         try:
-            return cls.model_validate({**known, "unknown_properties": unknown}, by_name=True, by_alias=False)
+            return cls.model_validate(_by_attribute(cast("dict[str, object]", answer)), by_name=True, by_alias=False)
         except ValidationError as error:
             raise OperationResultInvalid(_in_words(error)) from None
 
@@ -142,14 +136,26 @@ class OperationResult(BaseModel):
 _VENDOR_NAMES: Final = {
     name: vendor_name(name) for name in OperationResult.model_fields if name != "unknown_properties"
 }
-_BY_LOWER_NAME: Final = {vendor.lower(): name for name, vendor in _VENDOR_NAMES.items()}
-_SPELT_RIGHT: Final = frozenset(_VENDOR_NAMES.values())
+_BY_NAME: Final = {vendor: name for name, vendor in _VENDOR_NAMES.items()}
+_BY_LOWER_NAME: Final = {vendor.lower(): name for vendor, name in _BY_NAME.items()}
 _DATE_TIMES: Final = frozenset({"DateTimeValue", "Modified"})
 
 
-def _misspelt(member: tuple[str, object]) -> bool:
-    """Sorts the names as the document spells them first, so that they win over others that differ in case only."""
-    return member[0] not in _SPELT_RIGHT
+def _by_attribute(answer: dict[str, object]) -> dict[str, object]:
+    """The answer's members by our names. Of several that differ in case only, the document's spelling wins."""
+    known = {_BY_NAME[name]: value for name, value in answer.items() if name in _BY_NAME}
+    if len(known) == len(answer):  # as the vendor writes them
+        return known
+    unknown: dict[str, object] = {}
+    for name, value in answer.items():
+        if name in _BY_NAME:
+            continue
+        attribute = _BY_LOWER_NAME.get(name.lower())
+        if attribute is None or attribute in known:
+            unknown[name] = value
+        else:
+            known[attribute] = value
+    return {**known, "unknown_properties": unknown}
 
 
 def _in_words(error: ValidationError) -> str:

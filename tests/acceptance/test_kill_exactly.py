@@ -19,7 +19,7 @@ _PACKAGE = "orderrelay_workers"
 
 #: Where the worker dies, in an order in which what one leaves behind cannot make the next die elsewhere.
 _PLACES = {
-    "in-settle-before-commit": f"before {_PACKAGE}.ledger.settling:read_statuses",
+    "in-settle-before-commit": f"before {_PACKAGE}.ledger.settling:write_events",
     "in-results-before-commit": f"after {_PACKAGE}.audit.results:_insert",
     "settled-before-gate-report": f"before {_PACKAGE}.submission:_Flow._report",
     "answered-before-settle": f"before {_PACKAGE}.submission:settle_surely",

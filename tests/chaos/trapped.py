@@ -35,7 +35,7 @@ WORKER_POINTS: Final = {
     "after the bytes left": f"soon-after {_WORKERS}.vendor.departure:Departure.begin",
     "after the answer arrived": f"after {_WORKERS}.submission:read_order_answer",
     "before settle": f"before {_WORKERS}.submission:settle_surely",
-    "in settle, before its commit": f"before {_WORKERS}.ledger.settling:read_statuses",
+    "in settle, before its commit": f"before {_WORKERS}.ledger.settling:write_events",
     "after settle": f"before {_WORKERS}.submission:_Flow._report",
     "in the results task": f"after {_WORKERS}.audit.results:_insert",
     "after the look-up": f"before {_WORKERS}.reconciliation:settle_lookups",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orderrelay_shared.states import JobState, Outcome
 from orderrelay_workers.decisions import Decision, Job, Policy, lapse, settle, weigh, without_lookup
@@ -19,7 +21,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 OURS, OTHERS, OLDER = uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=3)
 HOLDER = uuid.UUID(int=9)
 POLICY = Policy(max_attempts=3, retryable_error_numbers=frozenset({16}), chance=lambda: 0.5)
-PATIENT = replace(POLICY, max_attempts=100)
+PATIENT = dataclasses.replace(POLICY, max_attempts=100)
 LEASE = timedelta(seconds=40)
 SETTLING = timedelta(seconds=POLICY.settling_seconds)
 

@@ -7,9 +7,12 @@ takes the job as it is now, under the row lock, and gives the job as it shall be
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from orderrelay_shared.states import JobState, Outcome
 from orderrelay_workers import lanes
@@ -21,8 +24,7 @@ if TYPE_CHECKING:
     from orderrelay_workers.vendor.answers import LookupVerdict, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """All of a job that may change, as the ledger holds it."""
 
     id: uuid.UUID
@@ -162,7 +164,7 @@ def _created(job: Job, on_time: bool, verdict: Verdict, now: datetime, holder: u
         return Decision(parked, (Happening("vendor_id_held", alarm=True, detail={**told, "holder": str(holder)}),))
     late = not on_time and job.state is not JobState.UNKNOWN
     # A request under another claim may still be out. No token is kept then, so that whatever comes of it is told.
-    kept = replace(job, token=job.token if on_time else None)
+    kept = job if on_time else replace(job, token=None)
     succeeded = _succeed(kept, now, verdict.vendor_id, verdict.order_number, verdict.reference)
     return Decision(
         succeeded,

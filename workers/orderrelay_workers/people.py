@@ -6,8 +6,9 @@ there is one, because a person can be wrong too; only without a look-up does the
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from orderrelay_shared.states import JobState
 from orderrelay_workers.decisions import Decision, Happening, Job, queued

@@ -15,6 +15,7 @@ from sqlalchemy import exc
 from orderrelay_shared import wire
 from orderrelay_shared.operation_results import OperationResult, OperationResultInvalid
 from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger.bulk import Bulk
 from orderrelay_workers.ledger.engine import clock, is_away, reading
 from orderrelay_workers.ledger.rows import insert_ignoring, text
 
@@ -79,20 +80,20 @@ def _store_batch(engine: sa.Engine) -> int:
         )
         rows = connection.execute(query).all()
         values = [_values(row) for row in rows]
-        _insert(engine, connection, [v for v in values if v is not None])
+        _insert(connection, [v for v in values if v is not None])
         if rows:
             ids = [row.id for row in rows]
             connection.execute(sa.update(schema.attempt).where(_attempt.id.in_(ids)).values(stored_at=now))
     return len(rows)
 
 
-def _insert(engine: sa.Engine, connection: sa.Connection, values: Sequence[dict[str, Any]]) -> None:
+def _insert(connection: sa.Connection, values: Sequence[dict[str, Any]]) -> None:
     """Insert; where a batch holds an answer that the database will not take, all but that one."""
     if not values:
         return
     try:
         with connection.begin_nested():
-            connection.execute(insert_ignoring(engine, _table), values)
+            _INSERT.run(connection, values)
     except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
@@ -100,8 +101,8 @@ def _insert(engine: sa.Engine, connection: sa.Connection, values: Sequence[dict[
             _log.warning("operation_result_not_typed", attempt=values[0]["attempt_id"], error=type(error).__name__)
             return
         middle = len(values) // 2
-        _insert(engine, connection, values[:middle])
-        _insert(engine, connection, values[middle:])
+        _insert(connection, values[:middle])
+        _insert(connection, values[middle:])
 
 
 def _values(row: Any) -> dict[str, Any] | None:
@@ -110,7 +111,9 @@ def _values(row: Any) -> dict[str, Any] | None:
         result = OperationResult.from_json(row.answer or b"")
     except OperationResultInvalid:
         return None
-    values: dict[str, Any] = {name: _column(name, getattr(result, name)) for name in _PROPERTIES}
+    values: dict[str, Any] = {
+        name: None if (value := getattr(result, name)) is None else column(value) for name, column in _COLUMNS.items()
+    }
     values["unknown_properties"] = _json(result.unknown_properties) if result.unknown_properties else None
     values |= {
         "attempt_id": row.id,
@@ -121,23 +124,18 @@ def _values(row: Any) -> dict[str, Any] | None:
     return values
 
 
-def _column(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name in _JSON:
-        return _json(value)
-    if name in _DATE_TIMES:
-        return _naive(value)
-    if isinstance(value, str):
-        return text(value)
-    if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
-        return None  # larger than the column; the attempt has it verbatim
-    return value
-
-
 def _naive(value: datetime) -> datetime:
     """The vendor's date-times have no zone; one that came with an offset is kept as its clock showed it."""
     return value.replace(tzinfo=None)
+
+
+def _integer(value: int) -> int | None:
+    """None if it is larger than the column; the attempt has it verbatim."""
+    return value if _SMALLEST <= value <= _LARGEST else None
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _json(value: Any) -> str | None:
@@ -145,3 +143,26 @@ def _json(value: Any) -> str | None:
         return text(wire.dumps(value).decode("utf-8", "replace"))
     except ValueError:  # it could be read but not be written; the attempt has it verbatim
         return None
+
+
+def _column_of(name: str) -> Callable[[Any], Any]:
+    """How a property's value, which is not None, becomes its column's."""
+    if name in _JSON:
+        return _json
+    if name in _DATE_TIMES:
+        return _naive
+    match _table.c[name].type:
+        case sa.Text():
+            return text
+        case sa.BigInteger():
+            return _integer
+        case _:
+            return _as_it_is
+
+
+_COLUMNS: Final = {name: _column_of(name) for name in _PROPERTIES}
+_INSERT: Final = Bulk(
+    lambda connection: insert_ignoring(connection, _table).values(
+        {column.name: sa.bindparam(column.name, type_=column.type) for column in _table.c}
+    )
+)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger.bulk import Bulk
 from orderrelay_workers.ledger.rows import text
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ class Attempt:
 
 def write_attempts(connection: sa.Connection, attempts: Iterable[Attempt], now: datetime) -> None:
     """Record attempts. One that the sweep wrote without an answer gets its answer; another record of it is ignored."""
-    values = [_values(attempt, now) for attempt in attempts]
-    if values:
-        connection.execute(_upsert(connection.dialect.name), values)
+    _UPSERT.run(connection, [_values(attempt, now) for attempt in attempts])
 
 
 def _values(attempt: Attempt, now: datetime) -> dict[str, object]:
@@ -70,8 +69,9 @@ def _values(attempt: Attempt, now: datetime) -> dict[str, object]:
     }
 
 
-def _upsert(dialect: str) -> sa.Insert:
-    insert = sqlite.insert(schema.attempt) if dialect == "sqlite" else postgresql.insert(schema.attempt)
+def _upsert(connection: sa.Connection) -> sa.Insert:
+    insert = sqlite.insert(schema.attempt) if connection.dialect.name == "sqlite" else postgresql.insert(schema.attempt)
+    insert = insert.values({c.name: sa.bindparam(c.name, type_=c.type) for c in _table if c.name != "id"})
     told = insert.excluded
     learned = (
         "body_digest", "began_at", "ended_at", "sent", "http_status", "outcome", "reason", "content_type", "answer",
@@ -82,3 +82,6 @@ def _upsert(dialect: str) -> sa.Insert:
         set_={name: told[name] for name in learned},
         where=sa.and_(_table.ended_at.is_(None), told.ended_at.is_not(None)),
     )
+
+
+_UPSERT = Bulk(_upsert)

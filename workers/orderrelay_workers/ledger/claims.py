@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -95,9 +96,21 @@ def claim(
         standing = caution.read_standing(connection)
         if (why := standing.went_back(remembered)) is not None:
             raise LedgerWentBack(why, standing)
-        latest_start = now + timedelta(seconds=start_seconds)
-        due = _due(company_id, now, cautious=standing.since is not None, latest_start=latest_start)
-        taking = _Taking(connection, due, token, owner, now, now + timedelta(seconds=lease_seconds))
+        taking = _Taking(
+            connection,
+            company_id,
+            standing.since is not None,
+            now,
+            latest_start=now + timedelta(seconds=start_seconds),
+            claim={
+                "state": str(JobState.IN_PROGRESS),
+                "since": now,
+                "token": token,
+                "owner": owner,
+                "claimed_at": now,
+                "lease_until": now + timedelta(seconds=lease_seconds),
+            },
+        )
         rows = taking.take(limit, turn, retries)
         if not rows:
             return []
@@ -117,16 +130,16 @@ class _Taking:
     """One claim under way: what may be taken, and what is written on it."""
 
     connection: sa.Connection
-    due: sa.ColumnElement[bool]
-    token: uuid.UUID
-    owner: uuid.UUID
+    company_id: int
+    is_cautious: bool
     now: datetime
-    lease_until: datetime
+    latest_start: datetime
+    claim: dict[str, object]
 
     def take(self, limit: int, turn: int, retries: int | None) -> list[_Row]:
         """Take so many in all, by shares; what a lane has not got goes to the others."""
         taken: list[_Row] = []
-        due = _due_lanes(self.connection, self.due)
+        due = _due_lanes(self.connection, self.company_id, self.now, self.latest_start, cautious=self.is_cautious)
         while len(taken) < limit and (shares := lanes.share(limit - len(taken), turn, due, retries)):
             for lane, wanted in shares:
                 found = self._take_of(lane, wanted)
@@ -138,61 +151,81 @@ class _Taking:
         return taken
 
     def _take_of(self, lane: int, wanted: int) -> Sequence[_Row]:
-        query = (
-            sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
-            .join_from(
-                schema.job,
-                schema.revision,
-                sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
-            )
-            .where(self.due, _job.lane == lane)
-            .order_by(_job.due_at)
-            .limit(wanted)
-            .with_for_update(of=schema.job, key_share=True, skip_locked=True)
-        )
-        rows = self.connection.execute(query).all()
+        which = {"company": self.company_id, "now": self.now, "latest": self.latest_start}
+        query = _first_due_of_lane(cautious=self.is_cautious)
+        rows = self.connection.execute(query, {**which, "of_lane": lane, "wanted": wanted}).all()
         if rows:
-            self.connection.execute(
-                sa.update(schema.job)
-                .where(_job.id.in_([row.id for row in rows]))
-                .values(
-                    state=str(JobState.IN_PROGRESS),
-                    since=self.now,
-                    token=self.token,
-                    owner=self.owner,
-                    claimed_at=self.now,
-                    lease_until=self.lease_until,
-                )
-            )
+            self.connection.execute(_TAKE, {"ids": [row.id for row in rows], **self.claim})
         return rows
 
 
-def _due(
-    company_id: int, now: datetime, *, cautious: bool, latest_start: datetime | None = None
-) -> sa.ColumnElement[bool]:  # fmt: skip
+_TAKE = (
+    sa.update(schema.job)
+    .where(_job.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(
+        {
+            name: sa.bindparam(name, type_=_job[name].type)
+            for name in ("state", "since", "token", "owner", "claimed_at", "lease_until")
+        }
+    )
+)
+
+
+# The statements are built once: building one costs as much as running it.
+
+
+@cache
+def _due(*, cautious: bool) -> sa.ColumnElement[bool]:
+    """What is due of the company, for its lanes: parameters `company`, `now` and `latest`, the latest start."""
+    now = sa.bindparam("now", type_=_job.due_at.type)
     due = sa.and_(
-        _job.company_id == company_id,
+        _job.company_id == sa.bindparam("company"),
         _job.state == sa.literal_column(f"'{JobState.WAITING}'"),  # a literal, so that the partial index serves
         _job.due_at <= now,
         sa.or_(_job.not_before.is_(None), _job.not_before <= now),  # older workers' look-ups do not heed it
-        sa.or_(_job.deadline.is_(None), _job.deadline > (latest_start or now)),
+        sa.or_(_job.deadline.is_(None), _job.deadline > sa.bindparam("latest", type_=_job.deadline.type)),
         _job.body_version <= BODY_VERSION,  # what a newer version wrote is left for newer workers
     )
     return sa.and_(due, caution.is_cleared()) if cautious else due
 
 
-def _due_lanes(connection: sa.Connection, due: sa.ColumnElement[bool]) -> set[int]:
-    """Which lanes have due jobs: one look into the index for each, which the order makes PostgreSQL take."""
+@cache
+def _first_due_of_lane(*, cautious: bool) -> sa.Select[Any]:
+    return (
+        sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
+        .join_from(
+            schema.job,
+            schema.revision,
+            sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
+        )
+        .where(_due(cautious=cautious), _job.lane == sa.bindparam("of_lane"))
+        .order_by(_job.due_at)
+        .limit(sa.bindparam("wanted"))
+        .with_for_update(of=schema.job, key_share=True, skip_locked=True)
+    )
+
+
+@cache
+def _any_due_by_lane(*, cautious: bool) -> sa.Select[Any]:
+    """One look into the index for each lane, which the order makes PostgreSQL take."""
     looks = [
         sa.select(1)
-        .where(due, _job.lane == lane)
+        .where(_due(cautious=cautious), _job.lane == lane)
         .order_by(_job.due_at)
         .limit(1)
         .scalar_subquery()
         .label(f"lane_{lane}")
         for lane in lanes.LANES
     ]
-    found = connection.execute(sa.select(*looks)).one()
+    return sa.select(*looks)
+
+
+def _due_lanes(
+    connection: sa.Connection, company_id: int, now: datetime, latest_start: datetime, *, cautious: bool
+) -> set[int]:  # fmt: skip
+    """Which lanes have due jobs."""
+    which = {"company": company_id, "now": now, "latest": latest_start}
+    found = connection.execute(_any_due_by_lane(cautious=cautious), which).one()
     return {lane for lane, is_due in zip(lanes.LANES, found, strict=True) if is_due}
 
 
@@ -254,7 +287,7 @@ def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:
         now = clock(connection)
         cautious = caution.read_standing(connection).since is not None
         for company_id, alias in aliases.items():
-            if _due_lanes(connection, _due(company_id, now, cautious=cautious)):
+            if _due_lanes(connection, company_id, now, now, cautious=cautious):
                 found.append(alias)
     return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -14,27 +15,53 @@ from orderrelay_shared.states import JobState
 from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening, Job
 from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger.bulk import Bulk
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-_FIELDS = tuple(f.name for f in dataclasses.fields(Job))
-_COLUMNS = [schema.job.c[name] for name in _FIELDS]
+_job = schema.job.c
+_FIELDS = Job.__struct_fields__
+_COLUMNS = [_job[name] for name in _FIELDS]
 _WRITTEN = tuple(name for name in _FIELDS if name not in ("id", "company_id"))
+_STATE, _IF_ABSENT = _FIELDS.index("state"), _FIELDS.index("if_absent")
+_STATES = {str(state): state for state in JobState}
 
-_UPDATE = (
-    sa.update(schema.job)
-    .where(schema.job.c.id == sa.bindparam("job"))
-    .values({name: sa.bindparam(f"new_{name}") for name in _WRITTEN})
+#: Of these jobs, in the order of their ids, so that nobody deadlocks.
+_THESE = (
+    sa.select(*_COLUMNS)
+    .where(_job.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(_job.id)
+    .with_for_update(key_share=True, of=schema.job)
 )
+#: Of what was enqueued, as conflicts are judged by; a correction does not change it.
+_FIRST_REVISION = (schema.revision.c.job_id == _job.id) & (schema.revision.c.number == 1)
+_NAMES = (schema.company.c.alias, _job.external_id, schema.revision.c.content_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What is told of a job, and never changes."""
+
+    company: str
+    external_id: str
+    content_digest: bytes | None
+
+
+def _named(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.add_columns(*_NAMES).join_from(schema.job, schema.company).outerjoin(schema.revision, _FIRST_REVISION)
+
+
+_THESE_NAMED = _named(_THESE)
+_TOLD = _named(sa.select(*_COLUMNS).where(_job.id.in_(sa.bindparam("ids", expanding=True))))
 
 
 def text(value: str | None) -> str | None:
     """Text as both databases can store it: without U+0000 and lone surrogates."""
-    if value is None:
-        return None
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
     return value.replace("\0", "").encode("utf-8", "replace").decode()
 
 
@@ -43,30 +70,38 @@ def json(value: object) -> bytes:
     return msgspec.json.encode(value, enc_hook=str)
 
 
-def insert_ignoring(engine: sa.Engine, table: sa.Table) -> sa.Insert:
+def insert_ignoring(database: sa.Engine | sa.Connection, table: sa.Table) -> sa.Insert:
     """An INSERT that leaves out rows which are there already."""
-    if engine.dialect.name == "sqlite":
+    if database.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
 
 
-def read_job(row: sa.RowMapping) -> Job:
-    """A row of `job` as the decisions take it."""
-    values: dict[str, Any] = {name: row[name] for name in _FIELDS}
-    values["state"] = JobState(values["state"])
-    values["if_absent"] = JobState(values["if_absent"]) if values["if_absent"] else None
-    return Job(**values)
+def _read_job(row: Sequence[Any]) -> Job:
+    """The first columns of a row as the decisions take them."""
+    values = list(row[: len(_FIELDS)])
+    values[_STATE] = _STATES[values[_STATE]]
+    if values[_IF_ABSENT]:
+        values[_IF_ABSENT] = _STATES[values[_IF_ABSENT]]
+    return Job(*values)
+
+
+def _read_named(row: Sequence[Any]) -> tuple[Job, Names]:
+    return _read_job(row), Names(*row[len(_FIELDS) :])
 
 
 def lock_jobs(connection: sa.Connection, job_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
-    """Read jobs and lock their rows until the transaction ends, in the order of their ids, so that nobody deadlocks."""
-    query = (
-        sa.select(*_COLUMNS)
-        .where(schema.job.c.id.in_(sorted(job_ids)))
-        .order_by(schema.job.c.id)
-        .with_for_update(key_share=True)
-    )
-    return {row["id"]: read_job(row) for row in connection.execute(query).mappings()}
+    """Read jobs and lock their rows until the transaction ends."""
+    jobs = [_read_job(row) for row in connection.execute(_THESE, {"ids": sorted(job_ids)})]
+    return {job.id: job for job in jobs}
+
+
+def lock_named_jobs(
+    connection: sa.Connection, job_ids: Iterable[uuid.UUID]
+) -> tuple[dict[uuid.UUID, Job], dict[uuid.UUID, Names]]:  # fmt: skip
+    """As `lock_jobs`, with the names by which they are told of."""
+    read = [_read_named(row) for row in connection.execute(_THESE_NAMED, {"ids": sorted(job_ids)})]
+    return {job.id: job for job, _ in read}, {job.id: names for job, names in read}
 
 
 def lock_jobs_where(
@@ -83,24 +118,42 @@ def lock_jobs_where(
         .limit(limit)
         .with_for_update(key_share=True, skip_locked=True)
     )
-    return [read_job(row) for row in connection.execute(query).mappings()]
+    return [_read_job(row) for row in connection.execute(query)]
 
 
-def write_jobs(connection: sa.Connection, jobs: Sequence[Job]) -> None:
-    """Write back jobs read under their locks in this transaction."""
-    if jobs:
-        connection.execute(_UPDATE, [_parameters(job) for job in jobs])
+def write_jobs(connection: sa.Connection, jobs: Sequence[Job], before: Mapping[uuid.UUID, Job] | None = None) -> None:
+    """Write back jobs read under their locks in this transaction.
+
+    Args:
+        connection: The transaction.
+        jobs: As they shall be.
+        before: As they were read; only columns in which one of them changed are written then.
+    """
+    changed = _WRITTEN
+    if before is not None:
+        pairs = [(job, before[job.id]) for job in jobs]
+        changed = tuple(name for name in _WRITTEN if any(getattr(j, name) != getattr(b, name) for j, b in pairs))
+    if changed:
+        _update_of(changed).run(connection, [_parameters(job, changed) for job in jobs])
 
 
-def _parameters(job: Job) -> dict[str, object]:
-    values: dict[str, object] = {f"new_{name}": getattr(job, name) for name in _WRITTEN}
-    values["new_state"] = str(job.state)
-    values["new_if_absent"] = str(job.if_absent) if job.if_absent else None
-    values["new_reason"] = text(job.reason)
-    values["new_order_number"] = text(job.order_number)
-    values["new_reference"] = text(job.reference)
+@cache  # few combinations of columns change together
+def _update_of(columns: tuple[str, ...]) -> Bulk:
+    new = {name: sa.bindparam(f"new_{name}", type_=_job[name].type) for name in columns}
+    statement = sa.update(schema.job).where(_job.id == sa.bindparam("job", type_=_job.id.type)).values(new)
+    return Bulk(lambda _: statement)
+
+
+def _parameters(job: Job, columns: Sequence[str]) -> dict[str, object]:
+    values: dict[str, object] = {f"new_{name}": getattr(job, name) for name in columns}
+    for name in _TEXTS & values.keys():
+        values[name] = text(cast("str | None", values[name]))
     values["job"] = job.id
     return values
+
+
+#: What may hold anything that the vendor said, or is an enumeration.
+_TEXTS = frozenset({"new_state", "new_if_absent", "new_reason", "new_order_number", "new_reference"})
 
 
 def holders(
@@ -142,46 +195,25 @@ def write_events(
 
 def read_statuses(connection: sa.Connection, job_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, JobStatus]:
     """What is told about these jobs outside the ledger."""
-    table = schema.job.c
-    query = (
-        sa.select(
-            table.id,
-            table.state,
-            schema.company.c.alias,
-            table.external_id,
-            table.since,
-            table.attempts,
-            table.order_number,
-            table.vendor_id,
-            table.reference,
-            table.error_number,
-            table.reason,
-            table.lane,
-            table.not_before,
-            table.deadline,
-            schema.revision.c.content_digest,
-        )
-        .join_from(schema.job, schema.company)
-        # Of what was enqueued, as conflicts are judged by; a correction does not change it.
-        .outerjoin(schema.revision, (schema.revision.c.job_id == table.id) & (schema.revision.c.number == 1))
-        .where(table.id.in_(list(job_ids)))
+    read = [_read_named(row) for row in connection.execute(_TOLD, {"ids": list(job_ids)})]
+    return {job.id: status_of(job, names) for job, names in read}
+
+
+def status_of(job: Job, names: Names) -> JobStatus:
+    """What is told about a job outside the ledger."""
+    return JobStatus(
+        state=job.state,
+        company=names.company,
+        external_id=names.external_id,
+        at=job.since,
+        attempts=job.attempts,
+        order_number=text(job.order_number),
+        vendor_id=job.vendor_id,
+        reference=text(job.reference),
+        error_number=job.error_number,
+        reason=text(job.reason),
+        content=None if names.content_digest is None else content_mark(names.content_digest),
+        priority=lanes.priority_of(job.lane),
+        due_at=job.not_before,
+        deadline=job.deadline,
     )
-    return {
-        row.id: JobStatus(
-            state=JobState(row.state),
-            company=row.alias,
-            external_id=row.external_id,
-            at=row.since,
-            attempts=row.attempts,
-            order_number=row.order_number,
-            vendor_id=row.vendor_id,
-            reference=row.reference,
-            error_number=row.error_number,
-            reason=row.reason,
-            content=None if row.content_digest is None else content_mark(row.content_digest),
-            priority=lanes.priority_of(row.lane),
-            due_at=row.not_before,
-            deadline=row.deadline,
-        )
-        for row in connection.execute(query)
-    }

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: The length of an instant's text on SQLite: `2026-01-30 08:15:00.000000`.
+_WITHOUT_OFFSET: Final = 26
+
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """An instant: `timestamptz` on PostgreSQL, sortable text on SQLite. Aware and UTC in Python."""
+    """An instant: `timestamptz` on PostgreSQL, sortable text on SQLite. Aware and UTC in Python.
+
+    Every row has several, so the text is made and read here: SQLAlchemy's own way costs five times as much.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], object]:
         """Python to database."""
-        if value is None:
-            return None
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+        return _text_of_instant if dialect.name == "sqlite" else _in_utc
 
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], datetime | None]:  # noqa: ARG002  the base's signature
         """Database to Python."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+        return _instant_of_text if dialect.name == "sqlite" else _in_utc
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+def _text_of_instant(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return utc.isoformat(" ", "microseconds")[:_WITHOUT_OFFSET]
+
+
+def _instant_of_text(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
 class ExactDecimal(sa.TypeDecorator[Decimal]):

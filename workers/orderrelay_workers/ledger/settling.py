@@ -12,7 +12,7 @@ from orderrelay_shared.states import JobState
 from orderrelay_workers import decisions
 from orderrelay_workers.ledger import attempts, schema
 from orderrelay_workers.ledger.engine import clock
-from orderrelay_workers.ledger.rows import holders, lock_jobs, read_statuses, write_events, write_jobs
+from orderrelay_workers.ledger.rows import holders, lock_named_jobs, status_of, write_events, write_jobs
 
 if TYPE_CHECKING:
     import uuid
@@ -82,10 +82,11 @@ def settle(
     """
     with engine.begin() as connection:
         now = clock(connection)
-        jobs = lock_jobs(connection, {s.job_id for s in batch})
+        found, names = lock_named_jobs(connection, {s.job_id for s in batch})
+        jobs = dict(found)
         created = {s.verdict.vendor_id for s in batch if s.verdict.vendor_id is not None}
         held = holders(connection, {s.company_id for s in batch}, created)
-        known = _recorded(connection, batch)
+        known = _recorded(connection, [s for s in batch if not _is_awaited(s, jobs.get(s.job_id))])
         happenings: list[tuple[int, uuid.UUID, decisions.Happening]] = []
         records: list[attempts.Attempt] = []
         for s in batch:
@@ -102,10 +103,15 @@ def settle(
             happenings += [(s.company_id, s.job_id, h) for h in decision.happenings]
             records.append(_attempt(s))
         attempts.write_attempts(connection, records, now)
-        write_jobs(connection, list(jobs.values()))
+        write_jobs(connection, list(jobs.values()), found)
         write_events(connection, now, actor, happenings)
-        statuses = read_statuses(connection, jobs)
+    statuses = {job_id: status_of(job, names[job_id]) for job_id, job in jobs.items()}
     return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def _is_awaited(s: Settlement, job: decisions.Job | None) -> bool:
+    """Whether a job still waits for this very request to end, which so cannot have been settled already."""
+    return job is not None and job.state is JobState.IN_PROGRESS and job.token == s.token
 
 
 def _of_forgotten_job(s: Settlement) -> decisions.Happening:
@@ -122,6 +128,8 @@ def _of_forgotten_job(s: Settlement) -> decisions.Happening:
 
 def _recorded(connection: sa.Connection, batch: Sequence[Settlement]) -> set[tuple[uuid.UUID, uuid.UUID]]:
     """Which of these requests are settled already, as when a spool is replayed or a commit's answer was lost."""
+    if not batch:
+        return set()
     table = schema.attempt.c
     query = sa.select(table.job_id, table.token).where(
         table.job_id.in_({s.job_id for s in batch}),
@@ -158,7 +166,8 @@ def settle_lookups(
     """
     with engine.begin() as connection:
         now = clock(connection)
-        jobs = lock_jobs(connection, {s.job_id for s in batch})
+        before, names = lock_named_jobs(connection, {s.job_id for s in batch})
+        jobs = dict(before)
         found = {vendor_id for s in batch for vendor_id in s.verdict.vendor_ids}
         held = holders(connection, {s.company_id for s in batch}, found)
         happenings: list[tuple[int, uuid.UUID, decisions.Happening]] = []
@@ -190,11 +199,11 @@ def settle_lookups(
                 )
             )
         attempts.write_attempts(connection, records, now)
-        write_jobs(connection, list(jobs.values()))
+        write_jobs(connection, list(jobs.values()), before)
         for company_id in {s.company_id for s in batch}:
             _tell_all_unknown(connection, company_id, [s for s in batch if s.company_id == company_id], now)
         write_events(connection, now, actor, happenings)
-        statuses = read_statuses(connection, jobs)
+    statuses = {job_id: status_of(job, names[job_id]) for job_id, job in jobs.items()}
     return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
 
 
