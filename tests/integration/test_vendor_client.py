@@ -112,7 +112,7 @@ def fence(answer: bool) -> Callable[[], bool]:
 
 def pool(client: VendorClient) -> Any:
     """The client's connections."""
-    session: Any = client._transport.client
+    session: Any = client._transport._session
     return session._connector
 
 

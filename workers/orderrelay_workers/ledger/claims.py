@@ -190,7 +190,7 @@ def _due(*, cautious: bool) -> sa.ColumnElement[bool]:
 
 
 @cache
-def _first_due_of_lane(*, cautious: bool) -> sa.Select[Any]:
+def _first_due_of_lane(*, cautious: bool) -> sa.Select[uuid.UUID, str, int, bytes, bytes]:
     return (
         sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
         .join_from(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: The length of an instant's text on SQLite: `2026-01-30 08:15:00.000000`.
 _WITHOUT_OFFSET: Final = 26
@@ -26,11 +23,11 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], object]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         """Python to database."""
         return _text_of_instant if dialect.name == "sqlite" else _in_utc
 
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], datetime | None]:  # noqa: ARG002  the base's signature
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ARG002  the base's signature
         """Database to Python."""
         return _instant_of_text if dialect.name == "sqlite" else _in_utc
 

@@ -1,7 +1,7 @@
 """The one HTTP client: every request to the vendor leaves here, and comes back as an `Exchange`.
 
-No other module imports httpx. Its requests go straight to httpx-aiohttp's transport: `httpx.AsyncClient` would cost
-half as much CPU again, and logs every address, keys and all.
+No other module but its transport imports httpx. Requests go straight to that: `httpx.AsyncClient` would cost half as
+much CPU again, and logs every address, keys and all.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import aiohttp
 import httpx
 import msgspec
 import structlog
-from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
+from yarl import URL
 
 from orderrelay_shared.orders import wire_body
 from orderrelay_workers.vendor.addresses import login_address, lookup_address, order_address
 from orderrelay_workers.vendor.departure import Departure, current_departure, open_session
 from orderrelay_workers.vendor.exchange import ANSWER_MAX_BYTES, PARTIAL_MAX_BYTES, Exchange, Failure
+from orderrelay_workers.vendor.transport import TARGET, AiohttpTransport, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,10 +55,10 @@ class VendorClient:
     def __init__(self, settings: WorkerSettings, *, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         trusted = tls or ssl.create_default_context()
-        self._transport = AiohttpTransport(verify=trusted, trust_env=False, client=lambda: open_session(trusted))
-        # Parsing an address costs more than the rest of a request's preparation: one per company, of the last token
-        # and the settings that it was made of, as these may be replaced by others.
-        self._order_urls: dict[str, tuple[str, CompanySettings, httpx.URL]] = {}
+        self._transport = AiohttpTransport(lambda: open_session(trusted))
+        # All orders of a company differ in their content alone: what they share is kept, with the token and the
+        # settings that it was made of, as these may be replaced by others.
+        self._order_frames: dict[str, tuple[str, CompanySettings, _Frame]] = {}
         agent = ("User-Agent", f"orderrelay/{_version()}")
         # A compressed answer could be a bomb, and must be undone before it can be kept: so none is asked for.
         self._asking = [agent, ("Accept", "application/json"), ("Accept-Encoding", "identity")]
@@ -74,8 +76,11 @@ class VendorClient:
         """
 
         def request() -> httpx.Request:
-            content = wire_body(body, self._settings.order_body)
-            return httpx.Request("POST", self._order_url(company, token), headers=self._posting, content=content)
+            content = httpx.ByteStream(wire_body(body, self._settings.order_body))
+            frame = self._order_frame(company, token)
+            return httpx.Request(
+                "POST", frame.url, headers=frame.headers, stream=content, extensions={TARGET: frame.target}
+            )
 
         return await self._exchange(request, Departure(may_start, once=True))
 
@@ -120,27 +125,27 @@ class VendorClient:
 
     async def aclose(self) -> None:
         """Close all connections; later requests fail unsent."""
-        self._order_urls.clear()
+        self._order_frames.clear()
         await self._transport.aclose()
 
-    def _order_url(self, company: str, token: str) -> httpx.URL:
+    def _order_frame(self, company: str, token: str) -> _Frame:
         keys = self._settings.companies[company]
-        known = self._order_urls.get(company)
+        known = self._order_frames.get(company)
         if known is not None and known[0] == token and known[1] is keys:
             return known[2]
-        url = httpx.URL(
-            order_address(
-                self._settings.base_url,
-                self._settings.order_path,
-                company_api_key=_plain(keys.company_api_key),
-                connect_api_key=_plain(keys.connect_api_key),
-                token=token,
-                import_id=keys.import_id,
-                special_functionalities=keys.special_functionalities,
-            )
+        address = order_address(
+            self._settings.base_url,
+            self._settings.order_path,
+            company_api_key=_plain(keys.company_api_key),
+            connect_api_key=_plain(keys.connect_api_key),
+            token=token,
+            import_id=keys.import_id,
+            special_functionalities=keys.special_functionalities,
         )
-        self._order_urls[company] = (token, keys, url)
-        return url
+        target = Target(URL(address, encoded=True), CIMultiDict(self._posting))
+        frame = _Frame(httpx.URL(address), httpx.Headers(self._posting), target)
+        self._order_frames[company] = (token, keys, frame)
+        return frame
 
     async def _exchange(self, make_request: Callable[[], httpx.Request], departure: Departure) -> Exchange:
         began_at = datetime.now(UTC)
@@ -180,6 +185,15 @@ class VendorClient:
                         break
         finally:
             await response.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What all orders of a company share, ready to be used."""
+
+    url: httpx.URL
+    headers: httpx.Headers
+    target: Target
 
 
 @dataclass(slots=True)

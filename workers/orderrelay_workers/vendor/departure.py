@@ -3,7 +3,7 @@
 aiohttp's signal `on_request_headers_sent` fires, its name notwithstanding, in `StreamWriter.write_headers` *before* the
 first byte of the request is handed to the socket: the connection stands, a TLS handshake is done, and nothing of the
 request has left. That is where `Departure.begin` sets the flag, or raises and so leaves the server with no byte.
-Exception classes prove nothing: httpx-aiohttp calls a reset after the whole request was read a ConnectTimeout.
+Exception classes prove nothing: a reset after the whole request was read may look like one before it was connected.
 """
 
 from __future__ import annotations
