@@ -23,7 +23,7 @@ from orderrelay_workers.tokens import Token
 from tests.ledgers import ACME, ACTOR, POLICY, Ledger, created, job_id, open_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from pathlib import Path
 
     from orderrelay_workers.ledger.claims import Claim
@@ -155,11 +155,12 @@ def test_an_unforeseen_error_loses_no_answer(desk: _Desk) -> None:
 def test_a_request_that_cannot_start_is_not_waited_for(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a request does not even reach the event loop, the flow ends with that error instead of waiting for it."""
 
-    def fail(request: Coroutine[object, object, object]) -> None:
-        request.close()
+    def fail(requests: Iterable[Coroutine[object, object, object]]) -> None:
+        for request in requests:
+            request.close()
         raise ZeroDivisionError
 
-    monkeypatch.setattr(desk.loop, "start", fail)
+    monkeypatch.setattr(desk.loop, "start_all", fail)
     with pytest.raises(ZeroDivisionError):
         desk.submit()
     assert ACME not in desk.submitting

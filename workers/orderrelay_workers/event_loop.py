@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
     from concurrent.futures import Future
 
 _Result = TypeVar("_Result")
@@ -26,6 +26,7 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._loop = _new_loop()
+        self._running: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="vendor-loop", daemon=True)
         self._thread.start()
 
@@ -36,6 +37,16 @@ class EventLoop:
     def start(self, coroutine: Coroutine[object, object, _Result]) -> Future[_Result]:
         """Start a coroutine on the loop, from any thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def start_all(self, coroutines: Iterable[Coroutine[object, object, None]]) -> None:
+        """Start coroutines on the loop, from any thread, in one step. Whoever needs their ends has them tell it."""
+        self._loop.call_soon_threadsafe(self._begin, list(coroutines))
+
+    def _begin(self, coroutines: list[Coroutine[object, object, None]]) -> None:
+        for coroutine in coroutines:
+            task = self._loop.create_task(coroutine)
+            self._running.add(task)  # the loop itself keeps only a weak reference
+            task.add_done_callback(self._running.discard)
 
     def run(self, coroutine: Coroutine[object, object, _Result]) -> _Result:
         """Run a coroutine on the loop and wait for its result."""

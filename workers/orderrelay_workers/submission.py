@@ -6,7 +6,6 @@ what the gate permits and settles what has ended, in batches, until nothing is d
 
 from __future__ import annotations
 
-import queue
 import random
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orderrelay_shared.states import Outcome
 from orderrelay_workers import metrics, statuses
+from orderrelay_workers.ends import Ends
 from orderrelay_workers.gate import Kind, Permits, Refusal
 from orderrelay_workers.ledger import caution, claims
 from orderrelay_workers.ledger.caution import LedgerWentBack
@@ -33,8 +33,6 @@ from orderrelay_workers.vendor.answers import Verdict, read_order_answer
 from orderrelay_workers.vendor.exchange import Failure
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from orderrelay_workers.gate import Report
     from orderrelay_workers.ledger.claims import Claim
     from orderrelay_workers.ledger.settling import Settled
@@ -99,7 +97,7 @@ class _Flow:
         self._company = company
         self._company_id = worker.serve(company).id
         self._ends_at = time.monotonic() + for_seconds
-        self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._ended: Ends[Ended] = Ends()
         self._out = 0
         self._full = False
         self._turn = random.randrange(1024)
@@ -208,8 +206,12 @@ class _Flow:
         self._remember(claimed)
         self._lead.learn(time.monotonic() - granted_at)
         metrics.claimed(company, len(claimed))
-        for index, claim in enumerate(claimed):
-            self._start(Request(claim, token, watch, permits.probe), granted_at + permits.wait_of(index))
+        self._start(
+            [
+                (Request(claim, token, watch, permits.probe), granted_at + permits.wait_of(index))
+                for index, claim in enumerate(claimed)
+            ]
+        )
         if not claimed:
             return None
         return self._pause_after(permits, len(claimed), granted_at)
@@ -230,19 +232,22 @@ class _Flow:
             return _LOOK_AGAIN_SECONDS
         return max(0.0, granted_at + permits.wait_of(started - 1) - _AHEAD_SECONDS - time.monotonic())
 
-    def _start(self, request: Request, at: float) -> None:
-        future = self._worker.loop.start(self._send(request, at))
-        self._out += 1
+    def _start(self, requests: list[tuple[Request, float]]) -> None:
+        """Start requests, each in its slot by `time.monotonic()`."""
+        self._worker.loop.start_all(self._carry(request, at) for request, at in requests)
+        self._out += len(requests)  # not before: what does not even reach the loop never ends
 
-        def ended(done: Future[Ended]) -> None:
-            error = None if done.cancelled() else done.exception()
-            if done.cancelled() or error is not None:
-                _log.error("request_lost", job=str(request.claim.job_id), error=type(error).__name__)
-                self._ended.put(Ended(request, None, lost=True))
-            else:
-                self._ended.put(done.result())
-
-        future.add_done_callback(ended)
+    async def _carry(self, request: Request, at: float) -> None:
+        """Send a request, and tell its end whatever that is."""
+        try:
+            ended = await self._send(request, at)
+        except BaseException as error:
+            _log.error("request_lost", job=str(request.claim.job_id), error=type(error).__name__)
+            self._ended.put(Ended(request, None, lost=True))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._ended.put(ended)
 
     async def _send(self, request: Request, at: float) -> Ended:
         worker = self._worker
@@ -282,26 +287,16 @@ class _Flow:
             slots = other_slots(self._worker.gate, self._company, Kind.ORDER, len(late))
         finally:
             self._settle(late[len(slots) :])
-        for ended, at in zip(late, slots, strict=False):
-            self._out -= 1
-            self._start(replace(ended.request, tries=ended.request.tries + 1), at)
+        self._out -= len(slots)
+        self._start([(replace(e.request, tries=e.request.tries + 1), at) for e, at in zip(late, slots, strict=False)])
 
     def _gather(self, until: float) -> list[Ended]:
         """Wait for a request to end, then take what ends with it."""
         timeout = until - time.monotonic()
         if self._out:
             timeout = max(timeout, 0.0) if timeout < _LOOK_AGAIN_SECONDS else _LOOK_AGAIN_SECONDS
-        try:
-            batch = [self._ended.get(timeout=max(0.001, min(timeout, _LOOK_AGAIN_SECONDS)))]
-        except queue.Empty:
-            return []
-        linger_until = time.monotonic() + _LINGER_SECONDS
-        while len(batch) < min(_BATCH, self._out):
-            try:
-                batch.append(self._ended.get(timeout=max(0.0, linger_until - time.monotonic())))
-            except queue.Empty:
-                break
-        return batch
+        timeout = max(0.001, min(timeout, _LOOK_AGAIN_SECONDS))
+        return self._ended.take(max(1, min(_BATCH, self._out)), timeout=timeout, linger_seconds=_LINGER_SECONDS)
 
     def _settle(self, batch: list[Ended]) -> None:
         if not batch:
