@@ -6,7 +6,8 @@ worker. Labels are companies, kinds and short words, never ids.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Upper bounds in seconds: the vendor answers in tenths of seconds on good days, and in tens of them on bad ones.
 _BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
 
 #: Everything that this process tells.
 REGISTRY: Final = CollectorRegistry()
@@ -49,6 +52,11 @@ _fallbacks = _counter("credentials_refused", "Times that the vendor refused a co
 _rotations = _counter("settings_taken_over", "Changed settings taken over while running.", "company")
 
 
+@cache  # finding a child by its labels costs more than counting, and there are few
+def _child(metric: _Metric, *labels: str) -> _Metric:
+    return metric.labels(*labels)
+
+
 def admitted(company: str, kind: Kind, granted: int, refusal: str | None = None) -> None:
     """The gate has answered: so many permits, or why none.
 
@@ -59,9 +67,9 @@ def admitted(company: str, kind: Kind, granted: int, refusal: str | None = None)
         refusal: The reason for none, a `Refusal` or its text; None if there were some.
     """
     if granted:
-        _granted.labels(company, str(kind)).inc(granted)
+        _child(_granted, company, str(kind)).inc(granted)
     if refusal is not None:
-        _refused.labels(company, str(kind), str(refusal)).inc()
+        _child(_refused, company, str(kind), str(refusal)).inc()
 
 
 def answered(permits: Permits) -> None:
@@ -72,7 +80,7 @@ def answered(permits: Permits) -> None:
 def given_back(company: str, kind: Kind, unused: int) -> None:
     """So many permits were given back."""
     if unused:
-        _given_back.labels(company, str(kind)).inc(unused)
+        _child(_given_back, company, str(kind)).inc(unused)
 
 
 def reported(company: str, kind: Kind, report: Report) -> None:
@@ -80,14 +88,14 @@ def reported(company: str, kind: Kind, report: Report) -> None:
     other = max(0, report.finished - report.good - report.unwell)
     for outcome, number in (("good", report.good), ("unwell", report.unwell), ("other", other)):
         if number:
-            _reported.labels(company, str(kind), outcome).inc(number)
+            _child(_reported, company, str(kind), outcome).inc(number)
     if throttled := report.throttled or int(report.throttle_seconds is not None):
-        _throttled.labels(company, str(kind)).inc(throttled)
+        _child(_throttled, company, str(kind)).inc(throttled)
 
 
 def circuit_opened(company: str, kind: Kind) -> None:
     """The circuit of a kind has just opened, by this worker's report."""
-    _opened.labels(company, str(kind)).inc()
+    _child(_opened, company, str(kind)).inc()
 
 
 def request_ended(company: str, kind: Kind, outcome: str, seconds: float) -> None:
@@ -99,25 +107,25 @@ def request_ended(company: str, kind: Kind, outcome: str, seconds: float) -> Non
         outcome: An order's `Outcome`; of a look-up or a login, the kind of its verdict. A short word, never a text.
         seconds: How long it took.
     """
-    _requests.labels(company, str(kind), str(outcome)).inc()
-    _request_seconds.labels(company, str(kind)).observe(max(0.0, seconds))
+    _child(_requests, company, str(kind), str(outcome)).inc()
+    _child(_request_seconds, company, str(kind)).observe(max(0.0, seconds))
 
 
 def claimed(company: str, orders: int) -> None:
     """So many orders were claimed."""
     if orders:
-        _claimed.labels(company).inc(orders)
+        _child(_claimed, company).inc(orders)
 
 
 def settled(company: str, outcomes: Mapping[str, int]) -> None:
     """Answers to order requests are in the ledger: how many of each outcome."""
     for outcome, number in outcomes.items():
-        _settled.labels(company, str(outcome)).inc(number)
+        _child(_settled, company, str(outcome)).inc(number)
 
 
 def booked(company: str, result: str, orders: int) -> None:
     """Orders are in the ledger, or were already, or contradict one that is."""
-    _booked.labels(company, result).inc(orders)
+    _child(_booked, company, result).inc(orders)
 
 
 def set_aside(entries: int = 1) -> None:
@@ -127,17 +135,17 @@ def set_aside(entries: int = 1) -> None:
 
 def hinted(queue: str, outcome: str) -> None:
     """A hint was to be sent: it was, or there are enough in its queue, or the broker was away."""
-    _hints.labels(queue, outcome).inc()
+    _child(_hints, queue, outcome).inc()
 
 
 def credentials_refused(company: str) -> None:
     """The vendor refused credentials of the company: at a login, or by refusing the tokens that they bring."""
-    _fallbacks.labels(company).inc()
+    _child(_fallbacks, company).inc()
 
 
 def settings_taken_over(company: str) -> None:
     """Changed settings of the company are in force, without a restart."""
-    _rotations.labels(company).inc()
+    _child(_rotations, company).inc()
 
 
 def exposition() -> bytes:
