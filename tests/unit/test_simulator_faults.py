@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from orderrelay_workers.simulator import FAULTS, Credentials, FaultPlan, Rule, RunningSimulator, running_simulator
 from orderrelay_workers.simulator.faults import ERROR_MESSAGES
-from tests.unit.simulator_client import KEYS, Seen, log_in, look_up, order, post_order
+from tests.unit.simulator_client import KEYS, Seen, call, log_in, look_up, order, post_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,8 @@ ORDER_FAULTS: list[tuple[str, str, int, int]] = [
     *((name, "answer", 200, 1) for name in ("partial-save", "partial-save-unnumbered", "odd-but-valid", "slow")),
     *((name, "answer", 200, 1) for name in ("drip", "connection-close", "untold-close")),
     ("created-twice", "answer", 200, 2),
+    *((name, "answer", 200, 0) for name in ("partial-first", "partial-some")),
+    *((name, "answer", 200, 1) for name in ("short-keys", "repeated-keys")),
     ("504-then-created", "answer", 504, 1),
     ("reset-before-reading", "reset", 0, 0),
     *((name, "answer", 401, 0) for name in ("401-invalid-token", "401-session-expired", "401-company-key")),
@@ -145,6 +148,35 @@ def test_login_fault(simulator: RunningSimulator, fault: str, end: str, status: 
     strike(simulator, fault, 0.001 if fault in ("login-slow", "login-failed") else None)
     seen = log_in(simulator.url, timeout=0.3 if end == "silent" else 10)
     assert (seen.end, seen.status) == (end, status)
+
+
+@pytest.mark.parametrize(
+    ("fault", "created", "success", "keys"),
+    [
+        ("partial-first", ["A", "B"], False, 0),
+        ("partial-some", ["B", "D"], False, 0),
+        ("short-keys", ["A", "B", "C", "D", "E"], True, 4),
+        ("repeated-keys", ["A", "B", "C", "D", "E"], True, 5),
+    ],
+)
+def test_fault_of_several(
+    simulator: RunningSimulator, fault: str, created: list[str], success: bool, keys: int
+) -> None:  # fmt: skip
+    """Of several orders some are created though the answer says no, or all though it does not name them all."""
+    strike(simulator, fault)
+    orders = json.dumps([order(name) for name in "ABCDE"]).encode()
+    answer = call(simulator.url, "POST", "/Economy/Billing/Orders", KEYS, orders).json
+    assert (answer["Success"], len(answer["Keys"])) == (success, keys)
+    assert len(set(answer["Keys"])) == min(keys, 4)
+    assert sorted(simulator.books.created()) == created
+
+
+def test_one_bad_order_refuses_all(simulator: RunningSimulator) -> None:
+    """Of an array all orders are created, or none."""
+    simulator.set_plan(FaultPlan())
+    orders = json.dumps([order("A"), order("B", CustomerNr="BLOCKED"), order("C")]).encode()
+    answer = call(simulator.url, "POST", "/Economy/Billing/Orders", KEYS, orders).json
+    assert (answer["Success"], answer["ErrorNumber"], simulator.books.created()) == (False, 26, {})
 
 
 def posted(simulator: RunningSimulator, fault: str, seconds: float | None = None) -> Seen:

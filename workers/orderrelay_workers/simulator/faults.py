@@ -48,6 +48,10 @@ class Act(Enum):
     CLOSING_UNTOLD = auto()  #: The right answer, then a close that no header told of.
     CREATE_LATER = auto()  #: Answers 504 at once; the order appears later.
     CREATE_TWICE = auto()  #: The vendor itself creates the order twice and names the first.
+    CREATE_FIRST = auto()  #: Creates the first half of the request's orders, and answers with `result`.
+    CREATE_SOME = auto()  #: Creates every second of the request's orders, and answers with `result`.
+    NAME_FEWER = auto()  #: Creates all, and leaves the last of them out of Keys and Strings.
+    NAME_TWICE = auto()  #: Creates all, and names the first in place of the last.
     BLIND = auto()  #: A look-up that finds nothing, whatever there is.
     LOGIN_FAILED = auto()  #: A login that is refused, as with a wrong password.
     BARE_TOKEN = auto()  #: A login answered with a bare JSON string.
@@ -232,6 +236,22 @@ def _created_order_faults() -> Iterator[Fault]:
                 creates=True, status=504, content_type=HTML, body=_page("Gateway Timeout"), seconds=5.0)  # fmt: skip
 
 
+def _faults_of_several() -> Iterator[Fault]:
+    """What goes wrong only with several orders in one request; of one order it makes no more than half of nothing."""
+    order = On.ORDER
+    yield Fault("partial-first", order,
+                "Refused (26), yet the first half of the request's orders was created (of one order: none).",
+                Act.CREATE_FIRST, creates=True, result=_refused(26))  # fmt: skip
+    yield Fault("partial-some", order,
+                "Refused (26), yet every second of the request's orders was created (of one order: none).",
+                Act.CREATE_SOME, creates=True, result=_refused(26))  # fmt: skip
+    yield Fault("short-keys", order, "Success, but Keys and Strings lack the last of the orders, which were created.",
+                Act.NAME_FEWER, creates=True)  # fmt: skip
+    yield Fault("repeated-keys", order,
+                "Success, but Keys name the first order again in place of the last; the orders were created.",
+                Act.NAME_TWICE, creates=True)  # fmt: skip
+
+
 def _refused_order_faults() -> Iterator[Fault]:
     order = On.ORDER
     yield Fault("reset-before-reading", order, "TCP reset before the body was read; the order was not created.",
@@ -313,6 +333,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     for source in (
         _ambiguous_order_faults(),
         _created_order_faults(),
+        _faults_of_several(),
         _refused_order_faults(),
         _lookup_faults(),
         _login_faults(),

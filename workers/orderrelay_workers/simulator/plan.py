@@ -99,8 +99,8 @@ class FaultPlan(BaseModel):
         lookup_failing_share: The share of look-ups that fail with 500, 404 or an HTML page, 0 to 1.
         latency_rise_above: With more order requests at work than this, latency rises ...
         latency_rise_ms: ... by so many milliseconds for each of them.
-        rate_limit_per_second: More orders of a company than this within any second are answered 429; None for no
-            limit. A list moves the limit: [[seconds since the plan was put in force, limit or null], ...].
+        rate_limit_per_second: More order requests of a company than this within any second are answered 429; None for
+            no limit. A list moves the limit: [[seconds since the plan was put in force, limit or null], ...].
         rate_limit_retry_after: What such a 429 says of when to come back: "none", "seconds" or "date" (an HTTP date).
         rate_limit_wait_seconds: How long it then asks to wait.
         away_seconds: [from, to], seconds since the plan was put in force: every connection is refused between them.

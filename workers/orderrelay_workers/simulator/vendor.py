@@ -78,7 +78,10 @@ class VendorEndpoints:
         self.chooser = Chooser(plan)
 
     async def order(self, request: web.BaseRequest, target: Target, *, is_array: bool) -> web.StreamResponse:
-        """POST Economy/Billing/Orders (an array) or Economy/Billing/Order (one object)."""
+        """POST Economy/Billing/Orders (an array) or Economy/Billing/Order (one object).
+
+        Of an array all orders are created or none: one that breaks a rule refuses all. Faults may have it otherwise.
+        """
         return await self._booked("order", target, lambda seen: self._order(request, target, seen, is_array=is_array))
 
     async def look_up(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
@@ -178,7 +181,15 @@ class VendorEndpoints:
         if fault.act is Act.CREATE_LATER:
             self._create_later(rule.seconds_of_fault, company_key, orders, digest)
             return await wire.own_answer(fault, rule.seconds_of_fault)
+        if fault.act in (Act.CREATE_FIRST, Act.CREATE_SOME):
+            some = orders[: len(orders) // 2] if fault.act is Act.CREATE_FIRST else orders[1::2]
+            self._create(company_key, some, digest)
+            return wire.json_answer(answers.changed((), (), self._reference(), fault.result))
         vendor_ids = self._create(company_key, orders, digest)
+        if fault.act is Act.NAME_FEWER:
+            return wire.json_answer(self._right_answer(vendor_ids[:-1]))
+        if fault.act is Act.NAME_TWICE:
+            return wire.json_answer(self._right_answer([*vendor_ids[:-1], vendor_ids[0]]))
         if fault.act is Act.CREATE_TWICE:
             self._create(company_key, orders, digest)
         if fault.act is Act.ANSWER:
