@@ -24,7 +24,8 @@ class Outlook(msgspec.Struct, frozen=True, omit_defaults=True):
         waiting: How many orders wait, due or not.
         by_priority: How many of them wait in which of `PRIORITIES`; those with none are left out.
         drain_per_second: Orders that came to an end per second, lately.
-        rate_per_second: Requests per second that the gate allows now; 0 while it is not known.
+        rate_per_second: Orders per second that the gate allows now, if as many share a request as lately; 0 while it is
+            not known.
         expected_per_second: How fast orders are expected to go when they go; None if that is not known.
         done_at: When all that waits will be done; None if that is not known.
         done_at_by_priority: When an order would be done that is enqueued now with that priority; those of which it is

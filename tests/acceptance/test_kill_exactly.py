@@ -21,8 +21,8 @@ _PACKAGE = "orderrelay_workers"
 _PLACES = {
     "in-settle-before-commit": f"before {_PACKAGE}.ledger.settling:write_events",
     "in-results-before-commit": f"after {_PACKAGE}.audit.results:_insert",
-    "settled-before-gate-report": f"before {_PACKAGE}.submission:_Flow._report",
-    "answered-before-settle": f"before {_PACKAGE}.submission:settle_surely",
+    "settled-before-gate-report": f"before {_PACKAGE}.aftermath:Aftermath._report",
+    "answered-before-settle": f"before {_PACKAGE}.aftermath:settle_surely",
     "claimed-before-sending": f"after {_PACKAGE}.ledger.claims:claim",
     "read-before-commit": f"before {_PACKAGE}.ledger.booking:book",
     "committed-before-ack": f"before {_PACKAGE}.sidecar.intake:Intake._delete",

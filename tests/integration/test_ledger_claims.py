@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from orderrelay_workers.audit import backlog, results
 from orderrelay_workers.ledger import booking, claims, companies, schema, unknowns
 from orderrelay_workers.ledger.rows import holders
-from tests.ledgers import ACME, ACTOR, LEASE_SECONDS, Ledger, an_order, cut_off, job_id, not_sent
+from tests.ledgers import ACME, ACTOR, LEASE_SECONDS, Ledger, an_order, answered, cut_off, job_id, not_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,6 +231,27 @@ def test_no_more_than_permitted(ledger: Ledger, limit: int) -> None:
     """A claim takes no more than the gate has granted."""
     ledger.book(*range(5))
     assert len(ledger.claim(limit)) == limit
+
+
+def test_fresh_orders_may_share_requests(ledger: Ledger) -> None:
+    """A permit is worth several orders of which no request has left, and one of which one has."""
+    again = ledger.book_and_claim(1, 2, 3)
+    ledger.settle(*((claim, answered(429, b"")) for claim in again))
+    ledger.pass_time(60)
+    ledger.book(*range(10, 30))
+    taken = claims.claim(ledger.engine, ledger.company_id, 4, owner=ledger.owner, lease_seconds=40, together=5)
+    assert sorted(c.external_id for c in taken if c.alone) == ["order-1", "order-2", "order-3"]
+    assert len([c for c in taken if not c.alone]) == 5
+    rest = claims.claim(ledger.engine, ledger.company_id, 9, owner=ledger.owner, lease_seconds=40, together=5)
+    assert (len(rest), {c.alone for c in rest}) == (15, {False})
+
+
+def test_an_order_in_doubt_shares_no_request(ledger: Ledger) -> None:
+    """If an earlier request of it is in doubt it goes alone, whatever its lane says."""
+    [job] = ledger.book(1)
+    ledger.set(job, if_absent="waiting")
+    [claim] = claims.claim(ledger.engine, ledger.company_id, 1, owner=ledger.owner, lease_seconds=40, together=5)
+    assert claim.alone
 
 
 def test_a_swept_claim_with_another_doubt_is_not_given_back(ledger: Ledger) -> None:

@@ -63,13 +63,16 @@ class _Desk:
                 draining=threading.Event(),
                 engine=ledger.engine,
                 gate=self.gate,
+                group_sizes={},
                 hints=SimpleNamespace(orders=lambda _: True),
                 ledger_id=self.ledger_id,
                 loop=self.loop,
                 policy=POLICY,
                 redis=client,
                 serve=lambda _: company,
-                settings=SimpleNamespace(lease_seconds=40, start_fence_seconds=5),
+                settings=SimpleNamespace(
+                    lease_seconds=40, start_fence_seconds=5, orders_per_request=1, request_timeout_seconds=30
+                ),
                 spool_folder=folder,
                 submitting=self.submitting,
                 tokens=SimpleNamespace(

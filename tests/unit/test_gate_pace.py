@@ -272,6 +272,22 @@ def test_drain_rate(gate: Gate, fake_or_real_redis: redis.Redis) -> None:
     assert state.drain_per_second < 0.3
 
 
+def test_the_drain_rate_counts_orders(gate: Gate, fake_or_real_redis: redis.Redis) -> None:
+    """Where several orders share a request, the drain is orders a second, and it is told how many share one."""
+    state = gate.state(ACME)
+    assert state is not None
+    assert state.orders_per_request == 1
+    for _ in range(60):
+        gate.report(ACME, Kind.ORDER, Report(finished=2, good=2, orders=12))
+        pass_time(fake_or_real_redis, 1)
+    state = gate.state(ACME)
+    assert state is not None
+    assert state.drain_per_second == pytest.approx(12, rel=0.15)
+    assert state.orders_per_request == pytest.approx(6, rel=0.01)
+    assert state.orders_may_per_second == pytest.approx(60, rel=0.01)
+    assert state.counts["order_good"] == 120
+
+
 def test_decisions_are_counted(gate: Gate) -> None:
     """What the gate granted and why it did not can be read as numbers."""
     for _ in itertools.takewhile(bool, (gate.admit(ACME, Kind.ORDER, 1).granted for _ in range(99))):

@@ -50,6 +50,14 @@ def test_a_rate_that_was_lowered_holds_at_once() -> None:
     assert outlook_of(replace(OPEN, rate_now=2.0), ACME, BUSY, going_since(60)).expected_per_second == 2.0
 
 
+def test_orders_that_share_requests_go_faster_than_the_rate() -> None:
+    """The rate counts requests; what is told is how fast orders go."""
+    shared = replace(OPEN, drain_per_second=45.0, orders_per_request=5.0)
+    assert outlook_of(shared, ACME, BUSY, None).expected_per_second == 50.0
+    assert outlook_of(shared, ACME, BUSY, going_since(60)).expected_per_second == 45.0
+    assert outlook_of(shared, ACME, BUSY, None).rate_per_second == 50.0
+
+
 def test_what_waits_before_depends_on_the_priority() -> None:
     """An order enqueued now waits for its own priority and those that go first."""
     outlook = outlook_of(OPEN, ACME, BUSY, None)

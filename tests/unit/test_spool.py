@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import uuid
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orderrelay_workers import spool
-from orderrelay_workers.vendor.answers import read_order_answer
+from orderrelay_workers.vendor.answers import read_order_answer, read_order_answers
 from orderrelay_workers.vendor.exchange import Failure
 from tests.ledgers import a_settlement, created, cut_off, not_sent
 
@@ -44,6 +45,24 @@ def test_a_settlement_comes_back_as_it_was(tmp_path: Path, exchange: object) -> 
     settlement = a_settlement(exchange)
     spool.write(tmp_path, BOOT, [settlement])
     assert replay(tmp_path) == [settlement]
+
+
+def test_an_order_among_several_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Of a request with several orders each is replayed with its own place, and so with its own id."""
+    answer = created(77, Keys=[77, 78], Strings=["211", "212"])
+    both = [
+        replace(a_settlement(answer), verdict=verdict, place=place, orders=2)
+        for place, verdict in enumerate(read_order_answers(answer, 2))
+    ]
+    spool.write(tmp_path, BOOT, both)
+    assert replay(tmp_path) == both
+    assert [one.verdict.vendor_id for one in both] == [77, 78]
+
+
+def test_an_earlier_version_cannot_take_an_answer_to_several_for_one(tmp_path: Path) -> None:
+    """It finds no exchange in such a line, and leaves the order to a look-up instead of giving it the first id."""
+    path = spool.write(tmp_path, BOOT, [replace(a_settlement(created(77)), orders=2)])
+    assert "exchange" not in json.loads(path.read_bytes())
 
 
 def test_the_verdict_is_read_anew(tmp_path: Path) -> None:

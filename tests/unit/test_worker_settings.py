@@ -71,8 +71,36 @@ def test_defaults(tmp_path: Path) -> None:
     assert (settings.max_attempts, settings.backoff_first_seconds, settings.backoff_cap_seconds) == (10, 5, 3600)
     assert (settings.lookup_failing_seconds, settings.lease_seconds) == (3600, 40)
     assert settings.retryable_error_numbers == frozenset()
+    assert settings.orders_per_request == 1
     assert (settings.log_format, settings.log_level) == ("console", "INFO")
     assert settings.companies == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"ORDER_BODY": "object"}, ["ORDERRELAY_ORDER_BODY: must not be object", "allowed: array"]),
+        ({"LOOKUP_PATH": ""}, ["ORDERRELAY_LOOKUP_PATH: must not be empty", "would be parked"]),
+        ({"MAX_ATTEMPTS": "1"}, ["ORDERRELAY_MAX_ATTEMPTS: is 1", "allowed: at least 2"]),
+    ],
+)
+def test_several_orders_in_a_request_need_a_way_out(
+    environment: SetAll, names: dict[str, str], words: list[str]
+) -> None:  # fmt: skip
+    """An array to hold them, a look-up for what is left in doubt, and another attempt after that."""
+    environment(**names)
+    load_worker_settings()
+    environment(ORDERS_PER_REQUEST="10")
+    [line] = problems()
+    assert all(word in line for word in [*words, "with ORDERRELAY_ORDERS_PER_REQUEST above 1"])
+
+
+@pytest.mark.parametrize("text", ["0", "101", "ten"])
+def test_orders_per_request_has_bounds(environment: SetAll, text: str) -> None:
+    """From 1 to 100."""
+    environment(ORDERS_PER_REQUEST=text)
+    [line] = problems()
+    assert line.startswith("ORDERRELAY_ORDERS_PER_REQUEST: ")
 
 
 def test_nothing_is_created_at_load(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 #: Name, meaning and how it is read, of each gauge with the label company; None: there is nothing to tell.
 _GAUGES: Final[tuple[tuple[str, str, Callable[[GateState], float | None]], ...]] = (
-    ("rate_per_second", "Orders per second that the gate lets through, as set or as learned.", lambda s: s.rate_now),
+    ("rate_per_second", "Requests per second that the gate lets through, as set or as learned.", lambda s: s.rate_now),
     ("rate_learned", "1 if the rate in force is learned from the vendor's answers, 0 if it is the one that is set.",
      lambda s: s.is_learned),
     ("drain_per_second", "Orders created or rejected per second, lately.", lambda s: s.drain_per_second),

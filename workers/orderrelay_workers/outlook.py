@@ -61,7 +61,7 @@ def outlook_of(
         waiting=backlog.waiting,
         by_priority=by_priority,
         drain_per_second=0.0 if state is None else state.drain_per_second,
-        rate_per_second=0.0 if state is None else state.rate_now,
+        rate_per_second=0.0 if state is None else state.orders_may_per_second,
         expected_per_second=speed,
         done_at=all_done,
         done_at_by_priority={name: done for name, done in by_priority_done.items() if done is not None},
@@ -115,5 +115,6 @@ def _expected_per_second(
     if state is None or _stands(state, company, backlog):
         return None
     # A rate that was lowered a moment ago shows in the drain only later.
-    speed = min(state.drain_per_second, state.rate_now) if is_steady else state.rate_now
+    may = state.orders_may_per_second
+    speed = min(state.drain_per_second, may) if is_steady else may
     return speed if speed > 0 else None

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from celery import Celery
 
+    from orderrelay_workers.group_size import GroupSize
+
 #: A worker's statements are small; one that takes longer waits for something that is wrong, in seconds.
 _STATEMENT_SECONDS = 20
 
@@ -141,6 +143,7 @@ class Runtime:
         self.policy = policy_of(settings)
         self.submitting = Busy()
         self.reconciling = Busy()
+        self.group_sizes: dict[str, GroupSize] = {}
         self.storing = threading.Lock()
         self.engine = self._open_ledger(settings)
         self.ledger_id = identity.ledger_id(self.engine)

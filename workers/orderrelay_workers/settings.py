@@ -121,6 +121,13 @@ class WorkerSettings(ProducerSettings):
     lookup_path: _Path = "Economy/Billing/InvoiceIdsFromExternalId/"
     """Path of the look-up by ExternalId, after BASE_URL; empty: no look-up, unknown orders are parked."""
 
+    orders_per_request: Annotated[int, Field(ge=1, le=100)] = 1
+    """The most orders that travel in one request; 1: each by itself. How many really do is learned from the answers.
+
+    More than 1 needs ORDER_BODY=array, a LOOKUP_PATH and MAX_ATTEMPTS of at least 2, as an order of an unclear request
+    is looked up, and then sent by itself if it is not there.
+    """
+
     request_timeout_seconds: _Seconds = 30.0
     """The longest that one request may take in all, from its connection to the last byte of its answer."""
 
@@ -201,7 +208,7 @@ class WorkerSettings(ProducerSettings):
         """What is wrong between the settings of companies, and a backoff that begins above its cap."""
         given = cast("Mapping[str, Any]", values.get("companies") or {})
         companies: dict[str, Mapping[str, Any]] = {alias: dict(company) for alias, company in given.items()}
-        return [*problems_of_companies(companies), *_backoff_problem(values)]
+        return [*problems_of_companies(companies), *_backoff_problem(values), *_several_problems(values)]
 
     @property
     def lease_seconds(self) -> float:
@@ -226,6 +233,33 @@ def _backoff_problem(values: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "ORDERRELAY_BACKOFF_FIRST_SECONDS: is above ORDERRELAY_BACKOFF_CAP_SECONDS "
             f"(allowed: a number above 0 to {cap:g})"
+        )
+
+
+def _several_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing where several orders are to travel in one request."""
+
+    def value_of(name: str) -> Any:
+        return values.get(name, WorkerSettings.model_fields[name].default)
+
+    try:
+        several, attempts = (int(value_of(name)) for name in ("orders_per_request", "max_attempts"))
+    except (TypeError, ValueError):
+        return  # reported as no number
+    if several <= 1:
+        return
+    above_1 = "with ORDERRELAY_ORDERS_PER_REQUEST above 1"
+    if value_of("order_body") == "object":
+        yield f"ORDERRELAY_ORDER_BODY: must not be object {above_1} (allowed: array, which can hold several orders)"
+    if not value_of("lookup_path"):
+        yield (
+            f"ORDERRELAY_LOOKUP_PATH: must not be empty {above_1} (allowed: the path of the look-up, or all orders of "
+            "an unclear request would be parked)"
+        )
+    if attempts < 2:
+        yield (
+            f"ORDERRELAY_MAX_ATTEMPTS: is {attempts} {above_1} (allowed: at least 2, or what goes out by itself after "
+            "an unclear request would be parked)"
         )
 
 

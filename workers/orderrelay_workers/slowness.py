@@ -128,11 +128,13 @@ def _brakes(
         )
     wait = f"{backlog.waiting:,} {'waits' if backlog.waiting == 1 else 'wait'}"
     done = f", done in about {about((done_at - backlog.now).total_seconds())}" if done_at is not None else ""
-    if is_steady and state.drain_per_second < _NEAR_THE_RATE * state.rate_now:
+    may = state.orders_may_per_second
+    if is_steady and state.drain_per_second < _NEAR_THE_RATE * may:
         why = "" if is_full else ": look-ups take their share, or more workers would help"
-        yield f"{state.drain_per_second:.3g}/s come to an end, though {state.rate_now:.3g}/s may{why}; {wait}{done}"
+        yield f"{state.drain_per_second:.3g}/s come to an end, though {may:.3g}/s may{why}; {wait}{done}"
     else:
-        yield f"the rate of {state.rate_now:.3g}/s is the limit: {wait}{done}"
+        several = f", {state.orders_per_request:.3g} orders in each" if state.orders_per_request > 1 else ""
+        yield f"the rate of {state.rate_now:.3g}/s{several} is the limit: {wait}{done}"
 
 
 def cap_of_orders(limits: Limits) -> int:

@@ -16,12 +16,15 @@ import msgspec
 import structlog
 
 from orderrelay_workers.ledger.settling import Settlement
-from orderrelay_workers.vendor.answers import read_order_answer
+from orderrelay_workers.vendor.answers import read_order_answers
 from orderrelay_workers.vendor.exchange import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+#: What a request that held several orders is called in a line.
+_SEVERAL = "exchange_of_several"
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +74,7 @@ def replay(folder: Path, settle: Callable[[Sequence[Settlement]], object]) -> in
             for line in path.read_bytes().splitlines():
                 try:
                     batch.append(_from_line(msgspec.json.decode(line)))
-                except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+                except (msgspec.MsgspecError, LookupError, TypeError, ValueError):
                     # A line cut by a crash. Its order's claim lapses, and the look-up finds out.
                     _log.warning("spool_line_unreadable", file=path.name)
             if batch:
@@ -83,14 +86,17 @@ def replay(folder: Path, settle: Callable[[Sequence[Settlement]], object]) -> in
 
 def _to_line(settlement: Settlement) -> dict[str, object]:
     exchange = settlement.exchange
+    several = {"place": settlement.place, "orders": settlement.orders} if settlement.orders > 1 else {}
     return {
+        **several,
         "job_id": settlement.job_id.hex,
         "company_id": settlement.company_id,
         "token": settlement.token.hex,
         "number": settlement.number,
         "body_digest": settlement.body_digest.hex(),
         "worker": settlement.worker.hex,
-        "exchange": {
+        # Versions that know no request of several orders must not read its answer as that to one.
+        _SEVERAL if several else "exchange": {
             "sent": exchange.sent,
             "status": exchange.status,
             "headers": dict(exchange.headers),
@@ -104,7 +110,8 @@ def _to_line(settlement: Settlement) -> dict[str, object]:
 
 
 def _from_line(line: dict[str, Any]) -> Settlement:
-    seen: dict[str, Any] = line["exchange"]
+    place, orders = int(line.get("place", 0)), int(line.get("orders", 1))
+    seen: dict[str, Any] = line["exchange" if orders == 1 else _SEVERAL]
     exchange = Exchange(
         sent=seen["sent"],
         status=seen["status"],
@@ -123,5 +130,7 @@ def _from_line(line: dict[str, Any]) -> Settlement:
         body_digest=bytes.fromhex(line["body_digest"]),
         worker=uuid.UUID(line["worker"]),
         exchange=exchange,
-        verdict=read_order_answer(exchange),
+        verdict=read_order_answers(exchange, orders)[place],
+        place=place,
+        orders=orders,
     )

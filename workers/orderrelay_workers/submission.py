@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,30 +15,29 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from orderrelay_shared.states import Outcome
-from orderrelay_workers import metrics, statuses
+from orderrelay_workers import metrics
+from orderrelay_workers.aftermath import Aftermath
 from orderrelay_workers.ends import Ends
 from orderrelay_workers.gate import Kind, Permits, Refusal
+from orderrelay_workers.group_size import GroupSize
 from orderrelay_workers.ledger import caution, claims
 from orderrelay_workers.ledger.caution import LedgerWentBack
-from orderrelay_workers.ledger.settling import Settlement
-from orderrelay_workers.request_ends import Ended, Request, report_of
+from orderrelay_workers.packing import Packed, pack
+from orderrelay_workers.request_ends import Ended, Request
 from orderrelay_workers.runtime import CompanyGone
-from orderrelay_workers.settle_surely import settle_surely
 from orderrelay_workers.slots import LATEST_SECONDS, Lead, give_back, other_slots, wait_for_slot
 from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import NoToken
-from orderrelay_workers.vendor.answers import Verdict, read_order_answer
 from orderrelay_workers.vendor.exchange import Failure
 
 if TYPE_CHECKING:
-    from orderrelay_workers.gate import Report
     from orderrelay_workers.ledger.claims import Claim
-    from orderrelay_workers.ledger.settling import Settled
     from orderrelay_workers.runtime import Runtime
 
-#: So many orders are claimed, and so many settled, in one transaction at most.
+#: So many requests are claimed for, and so many settled, in one transaction at most; or so many orders, if they share
+#: requests.
 _BATCH = 250
+_BATCH_ORDERS = 1000
 
 #: After an answer has come, others may join its settle for so long, in seconds.
 _LINGER_SECONDS = 0.015
@@ -55,12 +53,6 @@ _TROUBLE_SECONDS = 2.0
 
 #: A worker asks for more so long before its last slot, in seconds: it gathers, settles and claims in between.
 _AHEAD_SECONDS = 0.15
-
-#: What was submitted is told at most so often, in seconds.
-_TELL_SECONDS = 1.0
-
-#: Where the vendor says "later" and not when, this worker uses none of the slots that it has, for so long in seconds.
-_THROTTLE_SECONDS = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +74,7 @@ def submit(worker: Runtime, company: str, *, for_seconds: float | None = None) -
                 more = flow.run()
             finally:
                 flow.see_out()
-                flow.tell_progress()
+                flow.aftermath.tell_progress(now=True)
         except CompanyGone:
             return
         finally:
@@ -102,9 +94,9 @@ class _Flow:
         self._full = False
         self._turn = random.randrange(1024)
         self._lead = Lead()
-        self._hold_until = 0.0
-        self._outcomes: Counter[str] = Counter()
-        self._told_at = time.monotonic()
+        most, timeout = worker.settings.orders_per_request, worker.settings.request_timeout_seconds
+        self._size = worker.group_sizes.setdefault(company, GroupSize(most, timeout))
+        self.aftermath = Aftermath(worker, company, self._size)
 
     def run(self) -> bool:
         """Work until nothing is due, the gate says "not now" for long, or the time is over.
@@ -123,21 +115,13 @@ class _Flow:
                 next_look = time.monotonic() + (_LOOK_AGAIN_SECONDS if wait is None else wait)
             if over and not self._out:
                 return True
-            if time.monotonic() - self._told_at > _TELL_SECONDS:
-                self.tell_progress()
+            self.aftermath.tell_progress()
             ended = self._gather(next_look)
             again = [self._may_go_again(one) for one in ended]
             self._settle([one for one, goes in zip(ended, again, strict=True) if not goes])
             self._start_again([one for one, goes in zip(ended, again, strict=True) if goes])
             if ended and self._full:  # their places have just become free
                 next_look = 0.0
-
-    def tell_progress(self) -> None:
-        """Log how many requests ended how since this was last told; nothing if none did."""
-        if self._outcomes:
-            _log.info("orders_submitted", **dict(self._outcomes))
-        self._outcomes.clear()
-        self._told_at = time.monotonic()
 
     def _start_more_if_possible(self) -> float | None:
         """Start more, unless Redis or the database is away: what is out has to be settled all the same."""
@@ -176,14 +160,18 @@ class _Flow:
         token = worker.tokens.get(company)
         if isinstance(token, NoToken):
             return max(token.wait_seconds, 0.05)
-        permits = worker.gate.admit(company, Kind.ORDER, _BATCH, lead_seconds=self._lead.seconds)
+        size = self._size.size
+        want = max(1, min(_BATCH, _BATCH_ORDERS // size))
+        permits = worker.gate.admit(company, Kind.ORDER, want, lead_seconds=self._lead.seconds)
         metrics.answered(permits)
         self._full = permits.refusal is Refusal.IN_FLIGHT
         if not permits.granted:
             return max(permits.wait_seconds, 0.01)
         granted_at = time.monotonic()
         watch = Stopwatch.start()  # before the claim: the fence must not depend on how long its commit took
+        size = 1 if permits.probe else size
         claimed: list[Claim] = []
+        packed = Packed(())
         self._turn += 1
         try:
             claimed = claims.claim(
@@ -198,23 +186,28 @@ class _Flow:
                 retries=permits.retries,
                 turn=self._turn,
                 start_seconds=worker.settings.start_fence_seconds,
+                together=size,
             )
+            packed = pack(claimed, permits.granted, size)
         finally:
-            give_back(worker.gate, permits, permits.granted - len(claimed))
-            retried = sum(claim.number > 1 for claim in claimed)
+            give_back(worker.gate, permits, permits.granted - len(packed.groups))
+            retried = sum(group[0].number > 1 for group in packed.groups)
             worker.gate.retries_unused(company, max(0, permits.retries - retried))
         self._remember(claimed)
         self._lead.learn(time.monotonic() - granted_at)
         metrics.claimed(company, len(claimed))
         self._start(
             [
-                (Request(claim, token, watch, permits.probe), granted_at + permits.wait_of(index))
-                for index, claim in enumerate(claimed)
+                (Request(group, token, watch, permits.probe), granted_at + permits.wait_of(index))
+                for index, group in enumerate(packed.groups)
             ]
         )
+        self.aftermath.give_back(packed.left)
+        if packed.fitted is not None:
+            self._size.did_not_fit(packed.fitted)
         if not claimed:
             return None
-        return self._pause_after(permits, len(claimed), granted_at)
+        return self._pause_after(permits, len(packed.groups), granted_at)
 
     def _remember(self, claimed: list[Claim]) -> None:
         """Before anything leaves: if the database forgets these claims, Redis still knows that there were some."""
@@ -242,7 +235,8 @@ class _Flow:
         try:
             ended = await self._send(request, at)
         except BaseException as error:
-            _log.error("request_lost", job=str(request.claim.job_id), error=type(error).__name__)
+            jobs = ", ".join(str(claim.job_id) for claim in request.claims)
+            _log.error("request_lost", job=jobs, error=type(error).__name__)
             self._ended.put(Ended(request, None, lost=True))
             if not isinstance(error, Exception):
                 raise
@@ -258,14 +252,12 @@ class _Flow:
         def may_start() -> bool:
             now = time.monotonic()
             # What stalled while it connected must not go out with all others that did, nor after a "later".
-            in_slot = request.probe or (now - at <= LATEST_SECONDS and now >= self._hold_until)
+            in_slot = request.probe or (now - at <= LATEST_SECONDS and now >= self.aftermath.hold_until)
             return in_slot and self._is_in_time(request) and not worker.draining.is_set()
 
         if not may_start():
             return Ended(request, None, late=True)
-        exchange = await worker.vendor.post_order(
-            self._company, request.token.text, request.claim.body, may_start=may_start
-        )
+        exchange = await worker.vendor.post_order(self._company, request.token.text, request.body, may_start=may_start)
         if exchange.failure == Failure.FENCED and not exchange.sent:
             return Ended(request, None, late=True)
         return Ended(request, exchange)
@@ -296,81 +288,9 @@ class _Flow:
         if self._out:
             timeout = max(timeout, 0.0) if timeout < _LOOK_AGAIN_SECONDS else _LOOK_AGAIN_SECONDS
         timeout = max(0.001, min(timeout, _LOOK_AGAIN_SECONDS))
-        return self._ended.take(max(1, min(_BATCH, self._out)), timeout=timeout, linger_seconds=_LINGER_SECONDS)
+        most = max(1, min(_BATCH, self._out, _BATCH_ORDERS // self._size.size))
+        return self._ended.take(most, timeout=timeout, linger_seconds=_LINGER_SECONDS)
 
     def _settle(self, batch: list[Ended]) -> None:
-        if not batch:
-            return
-        worker = self._worker
         self._out -= len(batch)
-        answered = [(e, read_order_answer(e.exchange)) for e in batch if e.exchange is not None]
-        unsent = [e.request.claim for e in batch if e.exchange is None and not e.lost]
-        settlements = [self._settlement(e, verdict) for e, verdict in answered]
-        worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
-        try:
-            settled = settle_surely(worker, settlements, unsent)
-        finally:  # whatever becomes of the settle, these requests are not in flight any more
-            self._report(report_of(batch, answered))
-        self._judge_tokens(answered)
-        if settled is not None:
-            statuses.publish(worker.redis, settled.statuses)
-            self._tell(answered, settled)
-        self._outcomes.update(str(verdict.outcome) for _, verdict in answered)
-        for ended, verdict in answered:
-            metrics.request_ended(self._company, Kind.ORDER, str(verdict.outcome), _seconds_of(ended))
-
-    def _settlement(self, ended: Ended, verdict: Verdict) -> Settlement:
-        assert ended.exchange is not None  # noqa: S101  the caller chose those
-        claim = ended.request.claim
-        return Settlement(
-            job_id=claim.job_id,
-            company_id=claim.company_id,
-            token=claim.token,
-            number=claim.number,
-            body_digest=claim.body_digest,
-            worker=self._worker.boot_id,
-            exchange=ended.exchange,
-            verdict=verdict,
-        )
-
-    def _report(self, report: Report) -> None:
-        metrics.reported(self._company, Kind.ORDER, report)
-        if report.throttled:  # the slots that are still ahead were given before this was known
-            until = time.monotonic() + (report.throttle_seconds or _THROTTLE_SECONDS)
-            self._hold_until = max(self._hold_until, until)
-        try:
-            self._worker.gate.report(self._company, Kind.ORDER, report)
-        except RedisError as error:  # the beat tells the gate how many are really out, once Redis is back
-            _log.warning("gate_not_told", error=type(error).__name__)
-
-    def _judge_tokens(self, answered: list[tuple[Ended, Verdict]]) -> None:
-        seen = [(e.request.token, v) for e, v in answered]
-        refused = {token.text: (token, v.reason) for token, v in seen if v.outcome is Outcome.UNAUTHORIZED}
-        taken = {token.text: token for token, v in seen if v.outcome in (Outcome.CREATED, Outcome.REJECTED)}
-        try:
-            for token in taken.values():
-                self._worker.tokens.accepted(self._company, token)
-            for token, reason in refused.values():
-                self._worker.tokens.refused(self._company, token, reason)
-        except RedisError as error:
-            _log.warning("token_cache_away", error=type(error).__name__)
-
-    @staticmethod
-    def _tell(answered: list[tuple[Ended, Verdict]], settled: Settled) -> None:
-        for ended, verdict in answered:
-            tell = _log.debug if verdict.outcome is Outcome.CREATED else _log.info
-            tell(
-                "order_answered",
-                job=str(ended.request.claim.job_id),
-                external_id=ended.request.claim.external_id,
-                outcome=str(verdict.outcome),
-                reason=verdict.reason or None,
-                order_number=verdict.order_number,
-            )
-        for job_id, happening in settled.happenings:
-            tell = _log.error if happening.alarm else _log.info
-            tell(happening.kind, job=str(job_id), **happening.for_log())
-
-
-def _seconds_of(ended: Ended) -> float:
-    return 0.0 if ended.exchange is None else (ended.exchange.ended_at - ended.exchange.began_at).total_seconds()
+        self.aftermath.settle(batch)

@@ -111,9 +111,15 @@ _TOLD: Final = (
 )
 
 
+#: So many of a list are told: the answer to a request names all orders in it.
+_MEMBERS_TOLD: Final = 5
+
+
 def _words(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(member) for member in cast("list[object]", value))
+        members = [str(member) for member in cast("list[object]", value)]
+        more = [f"and {len(members) - _MEMBERS_TOLD} more"] if len(members) > _MEMBERS_TOLD else []
+        return ", ".join(members[:_MEMBERS_TOLD] + more)
     # The vendor's texts also have line ends written out, as a backslash and a letter.
     return " ".join(str(value).replace("\\r", " ").replace("\\n", " ").split())
 

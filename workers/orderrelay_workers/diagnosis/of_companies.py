@@ -114,7 +114,9 @@ def judge_gate(alias: str, state: GateState | None) -> list[Finding]:
         found.append(ok(alias, f"closed for {about(state.closed_seconds)} more: {state.closed_reason}"))
     limits = state.limits
     if not found and state.paused is None:
-        rate = f"{limits.rate_per_second:g} requests/s, burst {limits.burst}, at most {limits.max_in_flight} in flight"
+        shared = f" of {state.orders_per_request:.3g} orders" if state.orders_per_request > 1 else ""
+        rate = f"{limits.rate_per_second:g} requests/s{shared}, burst {limits.burst}"
+        rate += f", at most {limits.max_in_flight} in flight"
         found.append(ok(alias, f"its gate is open: {rate}; {state.in_flight} in flight now"))
     return found
 

@@ -21,7 +21,7 @@
 -- order_wanted_us (when orders last had to wait for the rate); throttled_until_us,
 -- throttled_at_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before);
 -- retry_tokens and retry_at_us;
--- done, done_at_us and done_since_us (orders that ended); those of the learned rate: see report.lua; n_<name>
+-- done, done_at_us and done_since_us (orders that ended) and done_requests (by so many requests); those of the learned rate: see report.lua; n_<name>
 -- (counts); and per kind <kind>_good, <kind>_bad, <kind>_at_us (the window), <kind>_held_until_us (missing: closed
 -- circuit), <kind>_hold_us, <kind>_reason, <kind>_probe (boot id), <kind>_probe_until_us.
 local boot, kind = ARGV[1], ARGV[2]

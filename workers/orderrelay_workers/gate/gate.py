@@ -152,6 +152,7 @@ class Gate:
         latency_us = _us(max(report.latency_seconds or 0.0, 0.0))
         args: list[int | str] = [report.good, report.unwell, int(report.probe), report.trip or "", throttle_us]
         args += [report.retries_good, latency_us, report.throttled]
+        args.append(report.good if report.orders is None else report.orders)
         changes = cast("list[object]", self._tell("report", company, kind, args, ended=report.finished))
         _log_changes(company, kind, [_text(change) for change in changes])
 
@@ -229,7 +230,7 @@ class Gate:
             # Not waiting for the turn keeps the beat on time; whoever has it is telling the count right now.
             if ours.turn.acquire(blocking=False):
                 try:
-                    self._say("report", company, ours, Kind.ORDER, [0, 0, 0, "", 0, 0, 0, 0])
+                    self._say("report", company, ours, Kind.ORDER, [0, 0, 0, "", 0, 0, 0, 0, 0])
                 finally:
                     ours.turn.release()
 

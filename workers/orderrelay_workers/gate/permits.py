@@ -156,6 +156,7 @@ class Report:
             unwell, the hold doubles.
         retries_good: How many of the good ones were retries.
         latency_seconds: How long the good ones took, on average; None if not known.
+        orders: How many orders came to an end by the good ones; None: one by each.
     """
 
     finished: int = 0
@@ -167,6 +168,7 @@ class Report:
     probe: bool = False
     retries_good: int = 0
     latency_seconds: float | None = None
+    orders: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +198,10 @@ class GateState:
         holds: The open circuits.
         throttled_seconds: How much longer the vendor asked to wait; 0 if not.
         in_flight: Requests in flight, of all workers.
-        rate_now: Orders per second in force: the learned rate, or the one that is set.
+        rate_now: Requests per second in force: the learned rate, or the one that is set.
         is_learned: Whether the rate is learned.
         drain_per_second: Orders that came to an end lately: created or rejected, weighted over half a minute.
+        orders_per_request: How many came to an end by a good request lately; 1 where each is sent by itself.
         closed_seconds: Until the present closed time ends; 0 if it is open.
         closed_reason: Why it is closed, or will be.
         closes_in_seconds: Until the next closed time begins, if one is known and not now.
@@ -217,6 +220,7 @@ class GateState:
     rate_now: float = 0.0
     is_learned: bool = False
     drain_per_second: float = 0.0
+    orders_per_request: float = 1.0
     closed_seconds: float = 0.0
     closed_reason: str = ""
     closes_in_seconds: float | None = None
@@ -225,6 +229,11 @@ class GateState:
     retries_left: float | None = None
     unwell_share: Mapping[Kind, float] = field(default_factory=dict[Kind, float])
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def orders_may_per_second(self) -> float:
+        """Orders per second at the rate in force, if as many share a request as lately."""
+        return self.rate_now * self.orders_per_request
 
     @property
     def is_newer(self) -> bool:

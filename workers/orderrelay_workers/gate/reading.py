@@ -80,6 +80,7 @@ def read_state(now_us: int, gate: Mapping[str, str], in_flight: Mapping[str, str
         rate_now=_rate_now(gate, limits),
         is_learned=limits.learn_from is not None,
         drain_per_second=_drain(gate, now_us),
+        orders_per_request=_orders_per_request(gate),
         closed_seconds=0.0 if is_past or (begins_at or 0.0) > now else (ends_at or now) - now,
         closed_reason="" if is_past else gate.get("closed_reason", ""),
         closes_in_seconds=None if is_past or begins_at is None or begins_at <= now else begins_at - now,
@@ -105,6 +106,11 @@ def _drain(gate: Mapping[str, str], now_us: int) -> float:
     # Before half a minute has passed, the weight has not yet grown to what the rate would make it.
     age = max(1.0, (now_us - int(gate.get("done_since_us", 0))) / 1_000_000)
     return weight / _DONE_SECONDS / (1 - math.exp(-age / _DONE_SECONDS))
+
+
+def _orders_per_request(gate: Mapping[str, str]) -> float:
+    requests = float(gate.get("done_requests", 0))
+    return max(1.0, float(gate["done"]) / requests) if requests > 0 else 1.0
 
 
 def _unwell_share(gate: Mapping[str, str], kind: Kind) -> float | None:

@@ -7,6 +7,7 @@
 --       8 the wait in us that the vendor asked for; 0: for none; -1: it said "later" and not when
 --       9 how many of those that ended well were retries                 10 their mean latency in us, or 0
 --       11 how many got "later" for an answer
+--       12 how many orders came to an end by those that ended well, as one request may hold several
 -- Return what changed, by turns a name and a number or text: opened <reason>, held <hold_us>, closed <kind>,
 --       throttled <wait_us>, slower <rate>; {"unseeded"} if the gate is not seeded (then only the count was written);
 --       {"newer"} if it is of a newer layout (then nothing was).
@@ -15,11 +16,12 @@
 -- Fields of the learned rate: rate_now (orders per second), rate_at_us (when it was last moved), rate_cut_us (when it
 -- was last cut), rate_bad (the rate that was too much), rate_climb (share by which it climbs in a second, beyond that);
 -- good_from_us, good_now, good_before (good orders in the present second and the one before); latency_fast_us,
--- latency_slow_us.
+-- latency_slow_us. All of these count requests; only done counts orders, and done_requests by how many requests.
 local boot, kind, outstanding = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local good, unwell, probe = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local trip, throttle_us = ARGV[7], tonumber(ARGV[8])
 local retries_good, latency_us, refused = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local orders = tonumber(ARGV[12])
 -- The window of a circuit holds so many of the last requests, and forgets older ones within minutes. It opens when at
 -- least so many of them ended unwell, and these are at least such a share.
 local WINDOW, WINDOW_US, OPENS_SHARE = 20, 60000000, 0.5
@@ -37,7 +39,8 @@ local DONE_US = 30000000
 local PACE = 0.99
 
 local f = read(KEYS[1], {'layout', 'interval_us', 'rate_per_second', 'learn_from', 'throttled_until_us',
-  'throttled_at_us', 'throttle_us', 'probes_from_us', 'retry_tokens', 'retry_share', 'done', 'done_at_us', 'rate_now',
+  'throttled_at_us', 'throttle_us', 'probes_from_us', 'retry_tokens', 'retry_share', 'done', 'done_at_us',
+  'done_requests', 'rate_now',
   'rate_at_us', 'rate_cut_us', 'rate_bad', 'rate_climb', 'good_from_us', 'good_now', 'good_before', 'latency_fast_us',
   'latency_slow_us', 'order_hold_us', 'lookup_hold_us', 'login_hold_us', 'order_reason', kind .. '_good',
   kind .. '_bad', kind .. '_at_us', kind .. '_reason', kind .. '_probe'})
@@ -255,7 +258,10 @@ if kind == 'order' then
     if done < 0.01 then
       put('done_since_us', whole(now))
     end
-    put('done', string.format('%.4f', done + good))
+    put('done', string.format('%.4f', done + orders))
+    -- A gate from before requests of several orders has had one in each.
+    local by = decayed(f.done_requests or f.done, f.done_at_us, DONE_US)
+    put('done_requests', string.format('%.4f', by + good))
     put('done_at_us', whole(now))
     if f.retry_tokens then
       local share = tonumber(f.retry_share) or 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    #: Of what is taken: the job, its ExternalId, its requests so far, its body and the body's digest.
-    _Row = sa.Row[uuid.UUID, str, int, bytes, bytes]
+    #: Of what is taken: the job, its ExternalId, its requests so far, whether one is in doubt, its body and the digest.
+    _Row = sa.Row[uuid.UUID, str, int, str | None, bytes, bytes]
 
 _job = schema.job.c
 _revision = schema.revision.c
@@ -46,6 +47,7 @@ class Claim:
         body: The order as one JSON object, to be sent.
         body_digest: SHA-256 of the body.
         claims: How many claims the ledger has counted, with those that were made together with this one.
+        alone: Whether the order must not share its request with others: one of its requests has left, or is in doubt.
     """
 
     job_id: uuid.UUID
@@ -56,6 +58,7 @@ class Claim:
     body: bytes
     body_digest: bytes
     claims: int
+    alone: bool = True
 
 
 def claim(
@@ -71,13 +74,14 @@ def claim(
     retries: int | None = None,
     turn: int = 0,
     start_seconds: float = 0.0,
+    together: int = 1,
 ) -> list[Claim]:
-    """Claim up to so many due jobs of a company, by lanes and in each the longest due first; committed on return.
+    """Claim a company's due jobs for so many requests, by lanes and in each the longest due first; committed on return.
 
     Args:
         engine: The ledger.
         company_id: The company.
-        limit: How many at most.
+        limit: How many requests at most.
         owner: Boot id of the claiming worker.
         lease_seconds: After so long the claim is over, and its jobs are unknown.
         alias: What the worker takes the company to be.
@@ -86,6 +90,7 @@ def claim(
         retries: How many of the claimed may be jobs of which requests have left before; None: all.
         turn: Whose turn it is, as `lanes.share` takes it; it should grow by one with every call.
         start_seconds: A request may begin to leave so long after its claim; an earlier deadline is not claimed.
+        together: So many orders of which no request has left may share a request.
 
     Raises:
         LedgerWentBack: The database has forgotten claims, so what waits may have been sent; nothing was claimed.
@@ -111,7 +116,7 @@ def claim(
                 "lease_until": now + timedelta(seconds=lease_seconds),
             },
         )
-        rows = taking.take(limit, turn, retries)
+        rows = taking.take(limit, turn, retries, together)
         if not rows:
             return []
         is_counted = caution.count_claims(connection, owner, len(rows), made=made)
@@ -120,7 +125,17 @@ def claim(
             raise LedgerWentBack(why, standing)
     claims = standing.claims + len(rows)
     return [
-        Claim(row.id, company_id, token, row.external_id, row.requests + 1, row.body, row.body_digest, claims)
+        Claim(
+            row.id,
+            company_id,
+            token,
+            row.external_id,
+            row.requests + 1,
+            row.body,
+            row.body_digest,
+            claims,
+            alone=row.requests > 0 or row.if_absent is not None,
+        )
         for row in rows
     ]
 
@@ -136,14 +151,17 @@ class _Taking:
     latest_start: datetime
     claim: dict[str, object]
 
-    def take(self, limit: int, turn: int, retries: int | None) -> list[_Row]:
-        """Take so many in all, by shares; what a lane has not got goes to the others."""
+    def take(self, limit: int, turn: int, retries: int | None, together: int) -> list[_Row]:
+        """Take what fits into so many requests, by shares; what a lane has not got goes to the others."""
         taken: list[_Row] = []
         due = _due_lanes(self.connection, self.company_id, self.now, self.latest_start, cautious=self.is_cautious)
-        while len(taken) < limit and (shares := lanes.share(limit - len(taken), turn, due, retries)):
-            for lane, wanted in shares:
+        while limit > 0 and (shares := lanes.share(limit, turn, due, retries)):
+            for lane, requests in shares:
+                in_each = 1 if lanes.is_retry(lane) else together
+                wanted = requests * in_each
                 found = self._take_of(lane, wanted)
                 taken += found
+                limit -= math.ceil(len(found) / in_each)
                 if retries is not None and lanes.is_retry(lane):
                     retries -= len(found)
                 if len(found) < wanted:
@@ -190,9 +208,9 @@ def _due(*, cautious: bool) -> sa.ColumnElement[bool]:
 
 
 @cache
-def _first_due_of_lane(*, cautious: bool) -> sa.Select[uuid.UUID, str, int, bytes, bytes]:
+def _first_due_of_lane(*, cautious: bool) -> sa.Select[uuid.UUID, str, int, str | None, bytes, bytes]:
     return (
-        sa.select(_job.id, _job.external_id, _job.requests, _revision.body, _revision.body_digest)
+        sa.select(_job.id, _job.external_id, _job.requests, _job.if_absent, _revision.body, _revision.body_digest)
         .join_from(
             schema.job,
             schema.revision,
@@ -293,7 +311,10 @@ def due_companies(engine: sa.Engine, aliases: dict[int, str]) -> list[str]:
 
 
 def in_flight_by_owner(engine: sa.Engine, company_id: int) -> dict[str, int]:
-    """How many claims of a company each worker holds: boot id as 32 hex digits to count."""
+    """How many claims of a company each worker holds: boot id as 32 hex digits to count.
+
+    Where orders share requests it is more than there are requests out, until the worker's next beat says how many.
+    """
     with reading(engine) as connection:
         query = (
             sa.select(_job.owner, sa.func.count())

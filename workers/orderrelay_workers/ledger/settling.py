@@ -33,10 +33,12 @@ class Settlement:
         company_id: Its company.
         token: The claim's fencing token.
         number: The request's number within the job.
-        body_digest: SHA-256 of the body sent.
+        body_digest: SHA-256 of the order's body as it was sent.
         worker: Boot id of the worker that sent it.
         exchange: What was seen.
-        verdict: What that means.
+        verdict: What that means for this order.
+        place: The order's place in the request, from 0.
+        orders: How many orders were in the request.
     """
 
     job_id: uuid.UUID
@@ -47,6 +49,8 @@ class Settlement:
     worker: uuid.UUID
     exchange: Exchange
     verdict: Verdict
+    place: int = 0
+    orders: int = 1
 
 
 @dataclass(frozen=True, slots=True)

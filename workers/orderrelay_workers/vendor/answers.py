@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from pydantic import SecretStr
@@ -25,6 +25,9 @@ _MISCONFIGURED: Final = frozenset({403, 404, 405})
 _LARGEST_ID: Final = 2**63 - 1
 _LARGEST_NUMBER: Final = 2**31 - 1
 _TOKEN_CHARACTERS: Final = 8192
+
+#: Ends of a request by which nothing was created, however many orders it held.
+_SAME_FOR_EACH: Final = frozenset({Outcome.NOT_CREATED, Outcome.UNAUTHORIZED, Outcome.MISCONFIGURED, Outcome.THROTTLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,42 @@ def read_order_answer(exchange: Exchange) -> Verdict:
     if _throttles(exchange):
         return Verdict(Outcome.THROTTLED, _said(exchange), retry_after_seconds=_retry_after(exchange))
     return Verdict(Outcome.UNKNOWN, _said(exchange))
+
+
+def read_order_answers(exchange: Exchange, orders: int) -> tuple[Verdict, ...]:
+    """Decide how a request with several orders ended for each of them, in the order in which they were sent.
+
+    That each was created is believed where the answer names as many ids and as many numbers as orders were sent, and no
+    id twice. That none was created is believed where the answer says so of any request, whatever was in it. In all
+    other cases each of them is unknown: nobody can tell which of them the answer is about, so none of them is ever
+    rejected by it. What a look-up then does not find goes out by itself, but for an answer that says success and names
+    nothing: after that an order that is not found is parked, as if it had been sent alone.
+
+    Args:
+        exchange: What was seen of the request.
+        orders: How many orders were in it; at least 1. The answer to one alone is read as `read_order_answer` does.
+    """
+    whole = read_order_answer(exchange)
+    if orders == 1 or whole.outcome in _SAME_FOR_EACH:
+        return (whole,) * orders
+    reason = whole.reason
+    if whole.outcome is Outcome.CREATED and exchange.body is not None:
+        result = OperationResult.from_json(exchange.body)
+        keys, strings = result.keys or (), result.strings or ()
+        are_ids = all(_is_id(key) for key in keys) and len(set(keys)) == len(keys)
+        if are_ids and len(keys) == len(strings) == orders:
+            return tuple(
+                replace(whole, reason=f"created with {orders - 1} others", vendor_id=key, order_number=_name(string))
+                for key, string in zip(keys, strings, strict=True)
+            )
+        reason = f"the vendor says success, but names {len(set(keys))} ids and {len(strings)} numbers"
+    parks = whole.outcome is Outcome.UNKNOWN and whole.if_absent is JobState.PARKED
+    unknown = Verdict(
+        Outcome.UNKNOWN,
+        f"one of {orders} orders in a request: {reason}",
+        if_absent=JobState.PARKED if parks else JobState.WAITING,
+    )
+    return (unknown,) * orders
 
 
 def read_lookup_answer(exchange: Exchange) -> LookupVerdict:

@@ -65,12 +65,13 @@ class VendorClient:
         self._posting = [*self._asking, ("Content-Type", "application/json; charset=utf-8")]
 
     async def post_order(self, company: str, token: str, body: bytes, *, may_start: Callable[[], bool]) -> Exchange:
-        """Send one order.
+        """Send one order, or several at once.
 
         Args:
             company: The company's alias.
             token: A valid access token.
-            body: One order as a JSON object; wrapped as `settings.order_body` says.
+            body: One order as a JSON object, wrapped as `settings.order_body` says; where that is an array, also
+                several with commas between them.
             may_start: The start fence. Asked when the connection stands, before the first byte; if it says no, nothing
                 is sent and the failure is `Failure.FENCED`.
         """
