@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from orderrelay_shared import keys
 from orderrelay_shared.states import JobState
 from orderrelay_workers.simulator import FaultPlan, Rule
 from tests.servers import wait_until
+from tests.stack import company
 
 if TYPE_CHECKING:
     from tests.stack import Stack
@@ -51,6 +53,39 @@ def test_workers_killed_at_every_place_neither_lose_nor_double(stack: Stack) -> 
         wait_until(lambda: client.xlen(keys.INTAKE) == 0, 15, what="the intake is empty")
         assert client.xpending(keys.INTAKE, keys.INTAKE_GROUP)["pending"] == 0
         wait_until(lambda: client.hlen(keys.gate_in_flight("acme")) == 0, 15, what="nothing is in flight at the gate")
+
+
+#: Where a worker dies that has requests with several orders in its hands.
+_PLACES_OF_SEVERAL = {
+    "claimed": f"after {_PACKAGE}.ledger.claims:claim",
+    "sent": f"soon-after {_PACKAGE}.vendor.departure:Departure.begin",
+    "answered": f"before {_PACKAGE}.aftermath:settle_surely",
+    "settling": f"before {_PACKAGE}.ledger.settling:read_statuses",
+    "settled": f"before {_PACKAGE}.aftermath:Aftermath._report",
+}
+
+
+@pytest.mark.timeout(240)  # six workers one after the other, on a machine that may be busy
+def test_workers_killed_with_several_orders_in_a_request_neither_lose_nor_double(stack: Stack) -> None:
+    """Each dies at another place with ten orders in a request; the last one brings every order to the vendor once."""
+    stack.environment |= company("acme", RATE_PER_SECOND="20", BURST="1")
+    stack.environment["ORDERRELAY_ORDERS_PER_REQUEST"] = "10"
+    stack.simulator.set_plan(FaultPlan(latency_ms=50))
+    orders: list[str] = []
+    for place, where in _PLACES_OF_SEVERAL.items():
+        worker = stack.crashing_worker(where)
+        grown = stack.enqueue(60, f"before-{place}")  # the groups grow by these
+        stack.wait_for(grown, JobState.SUCCEEDED)
+        worker.arm()
+        orders += grown + stack.enqueue(30, place)
+        worker.wait_for_crash()
+    stack.worker()
+    stack.wait_for(orders, JobState.SUCCEEDED, timeout=90)
+    stack.assert_all_created_once(orders, exact=False)
+    largest = Counter(made.body_digest for made in stack.simulator.books.orders()).most_common(1)[0][1]
+    assert largest == 10
+    assert stack.requests() < len(orders) / 2
+    wait_until(lambda: stack.rows("SELECT count(*) FROM attempt WHERE stored_at IS NULL")[0][0] == 0, 15, what="stored")
 
 
 def test_a_worker_killed_while_the_vendor_thinks_neither_loses_nor_doubles(stack: Stack) -> None:

@@ -22,6 +22,7 @@ class Options:
     Attributes:
         kill_every: A soak: a worker is killed every so many seconds and nothing else happens, but wipes; 0: chaos.
         wipe_every: In a soak Redis is wiped every so many seconds; 0 for never.
+        orders_per_request: So many orders may share a request.
     """
 
     seed: int = 1
@@ -34,6 +35,7 @@ class Options:
     kill_every: float = 0.0
     wipe_every: float = 0.0
     rate: float = 0.0
+    orders_per_request: int = 1
 
     @property
     def is_soak(self) -> bool:
@@ -65,6 +67,7 @@ def read(arguments: Sequence[str] | None, description: str | None) -> Given:
     parser.add_argument("--kill-every", type=float, default=0.0, help="a soak: kill a worker every so many seconds")
     parser.add_argument("--wipe-every", type=float, default=0.0, help="a soak: wipe Redis every so many seconds")
     parser.add_argument("--rate", type=float, default=0.0, help="the company's requests per second; 0: by the orders")
+    parser.add_argument("--orders-per-request", type=int, default=1, help="so many orders may share a request")
     parser.add_argument(
         "--runs", type=int, default=1, help="so many, each with the next seed, on both databases in turn"
     )

@@ -49,6 +49,9 @@ _BUSY_SHARE = 0.7
 #: Workers may send so many times faster than orders come, to make up for the time in which nothing works.
 _SPARE_RATE = 3.0
 
+#: Where orders may share requests there are so many times fewer of these.
+_SHARED_RATE_PART = 3.0
+
 #: A soak goes on for so long at most, and so many orders a second are brought to it.
 _SOAK_SECONDS = 3600.0
 _SOAK_ORDERS_PER_SECOND = 150.0
@@ -70,11 +73,19 @@ def run(options: Options, folder: Path) -> Verdict:
         processes = Processes(folder)
         opened.callback(processes.end)
         rate = max(5.0, _SPARE_RATE * options.orders / (options.seconds * _BUSY_SHARE))
+        if options.orders_per_request > 1:  # orders share requests only where they have to wait
+            rate = max(5.0, rate / _SHARED_RATE_PART)
         rate = options.rate or (_SOAK_RATE if options.is_soak else rate)
         limits = {"RATE_PER_SECOND": f"{rate:g}", "MAX_IN_FLIGHT": "400" if options.is_soak else "50"}
         world = World(
-            processes, folder, servers, workers=options.workers, limits=limits, has_lookup=options.lookup
-        )  # fmt: skip
+            processes,
+            folder,
+            servers,
+            workers=options.workers,
+            limits=limits,
+            has_lookup=options.lookup,
+            orders_per_request=options.orders_per_request,
+        )
         opened.callback(world.close)
         return _run(options, world, folder)
 
@@ -97,7 +108,7 @@ def _start_servers(options: Options, folder: Path, opened: ExitStack) -> Servers
         postgres_server.start()
         database_url = postgres_server.url(postgres_server.create_database())
     keys = ("COMPANY_API_KEY", "CONNECT_API_KEY", "LICENSE", "USER_NAME", "PASSWORD")
-    plan = schedule.fault_plan(options.seed, options.faults)
+    plan = schedule.fault_plan(options.seed, options.faults, several=options.orders_per_request > 1)
     simulator = opened.enter_context(
         running_simulator(plan, credentials=Credentials(*(SECRETS[key] for key in keys)), login_failure_seconds=0.2)
     )

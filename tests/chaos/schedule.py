@@ -103,6 +103,11 @@ _OTHER_FAULTS: Final = (
     ("login-500", 0.1, None), ("login-reset", 0.1, None), ("login-html", 0.05, None), ("login-429", 0.05, 1.0),
 )  # fmt: skip
 
+#: Faults of requests that hold several orders, with their weights beside those of `_ORDER_FAULTS`.
+_FAULTS_OF_SEVERAL: Final = (
+    ("partial-first", 4.0, None), ("partial-some", 4.0, None), ("short-keys", 4.0, None), ("repeated-keys", 2.0, None),
+)  # fmt: skip
+
 #: Answers of 50 MB: one in so many order requests, and how many at most.
 _HUGE_EVERY, _HUGE_TIMES = 100, 3
 
@@ -170,12 +175,17 @@ def _times(every: float, seconds: float) -> list[float]:
     return [every * number for number in range(1, int(seconds / every) + 1)] if every else []
 
 
-def fault_plan(seed: int, share: float) -> FaultPlan:
-    """A vendor that goes wrong at this share of the order requests, and answers after 20 to 250 ms."""
-    total = sum(weight for _, weight, _ in _ORDER_FAULTS)
-    rules = [
-        Rule(fault=name, share=share * weight / total, seconds=seconds) for name, weight, seconds in _ORDER_FAULTS
-    ] + [
+def fault_plan(seed: int, share: float, *, several: bool = False) -> FaultPlan:
+    """A vendor that goes wrong at this share of the order requests, and answers after 20 to 250 ms.
+
+    Args:
+        seed: Of the faults.
+        share: From 0 to 1.
+        several: Whether requests hold several orders, of which then sometimes only some are created, or named.
+    """
+    faults = (*_ORDER_FAULTS, *_FAULTS_OF_SEVERAL) if several else _ORDER_FAULTS
+    total = sum(weight for _, weight, _ in faults)
+    rules = [Rule(fault=name, share=share * weight / total, seconds=seconds) for name, weight, seconds in faults] + [
         Rule(fault=name, share=share * 10 * part, seconds=seconds) for name, part, seconds in _OTHER_FAULTS
     ]  # fmt: skip
     if share:

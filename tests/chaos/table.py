@@ -42,12 +42,19 @@ def numbers(world: World, external_ids: Sequence[str], jobs: Mapping[str, sa.Row
         "events": dict(sorted(world.counts.items())),
         "faults": dict(sorted(_faults(world).items())),
         "order_requests": dict(sorted(Counter(str(a["outcome"]) for a in orders).items())),
+        "shared_requests": _shared(orders),
         "lookups": dict(sorted(Counter(str(a["outcome"]) for a in lookups).items())),
         "alarms": dict(sorted(Counter(world.stack.alarms()).items())),
         "longest_idle_seconds": round(world.idleness.longest_seconds, 1),
         "decision_seconds_promised": DECISION_SECONDS,
         "death_to_decision": _decision_times(world, lookups),
     }
+
+
+def _shared(attempts: Sequence[sa.RowMapping]) -> dict[str, int]:
+    """How many orders were sent in one request with others, by what came of it; their answers alone tell that."""
+    shared = (a for a in attempts if (a["reason"] or "").startswith(("created with ", "one of ")))
+    return dict(sorted(Counter(str(a["outcome"]) for a in shared).items()))
 
 
 def _faults(world: World) -> Counter[str]:
@@ -81,6 +88,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     told = _section("what was done", found["events"])
     told += _section("faults of the vendor", _joined(found["faults"]))
     told += _section("order requests", found["order_requests"])
+    told += _section("of them, orders that shared a request", found["shared_requests"])
     told += _section("look-ups", found["lookups"])
     told += _section("alarms", found["alarms"])
     told += _section(f"{found['orders']} orders", found["states"])

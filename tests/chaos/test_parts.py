@@ -60,6 +60,12 @@ def test_the_vendor_has_every_group_of_faults() -> None:
     assert wanted <= planned <= FAULTS.keys()
 
 
+def test_several_orders_in_a_request_meet_faults_of_their_own() -> None:
+    """Some of them created though refused, or not all named; and only where they share requests."""
+    alone, several = ({rule.fault for rule in schedule.fault_plan(1, 0.1, several=s).rules} for s in (False, True))
+    assert several - alone == {"partial-first", "partial-some", "short-keys", "repeated-keys"}
+
+
 @pytest.fixture
 def echo() -> Iterator[ChaosProxy]:
     """A proxy before a server that sends back what it gets."""

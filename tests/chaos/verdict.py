@@ -138,8 +138,8 @@ def _judge_answers(verdict: Verdict, world: World, attempts: Sequence[sa.RowMapp
           [a["id"] for a in compared if a["answer"] and a["answer"] not in brought])  # fmt: skip
     created = world.simulator.books.created()
     for attempt in (a for a in answered if a["outcome"] == Outcome.CREATED):
-        vendor_id = json.loads(attempt["answer"].decode("utf-8-sig").casefold())["keys"][0]
-        if vendor_id not in created.get(attempt["external_id"], []):
+        vendor_ids = json.loads(attempt["answer"].decode("utf-8-sig").casefold())["keys"]
+        if not set(vendor_ids) & set(created.get(attempt["external_id"], [])):
             verdict.violations.append(f"attempt {attempt['id']} has another order's answer")
 
 

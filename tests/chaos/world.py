@@ -96,6 +96,7 @@ class World:
         workers: How many there shall always be.
         limits: `RATE_PER_SECOND` and the like of the company.
         has_lookup: Whether workers may look orders up.
+        orders_per_request: So many orders may share a request.
 
     Attributes:
         links: The proxies.
@@ -116,6 +117,7 @@ class World:
         workers: int,
         limits: dict[str, str],
         has_lookup: bool,
+        orders_per_request: int = 1,
     ) -> None:
         self.company = COMPANY
         self.seen = Seen()
@@ -131,6 +133,7 @@ class World:
         environment = {
             **company(COMPANY, BURST="5", **limits, **SECRETS),
             "ORDERRELAY_SETTLING_SECONDS": f"{SETTLING_SECONDS:g}",
+            "ORDERRELAY_ORDERS_PER_REQUEST": str(orders_per_request),
             "ORDERRELAY_REDIS_URL": f"redis://127.0.0.1:{self.links[Link.REDIS].port}/0",
             "ORDERRELAY_BASE_URL": f"http://127.0.0.1:{self.links[Link.VENDOR].port}",
         }
