@@ -25,6 +25,7 @@ import re
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orderrelay_shared import ids
@@ -215,6 +216,7 @@ def _read_instant(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None
         ) from error
 
 
+@lru_cache(maxsize=1024)
 def _company_problem(company: str) -> str | None:
     try:
         normal = ids.normalise_company(company)

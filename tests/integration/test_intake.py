@@ -396,3 +396,16 @@ def test_a_conflict_is_told(intake: Intake, ledger: Ledger, redis_client: redis.
     assert ledger.events() == ["conflict"]
     assert left(redis_client) == (0, 0)
     assert redis_client.get(keys.status(job)) is not None
+
+
+def test_large_orders_are_read_a_few_at_a_time(
+    intake: Intake, ledger: Ledger, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After large entries fewer are read together, after small ones more again; all are booked."""
+    monkeypatch.setattr(intake_module, "_BATCH_BYTES", 3000)
+    monkeypatch.setattr(intake_module, "_FIRST_BATCH", 4)
+    accept(redis_client, 1, b=b"x" * 1000)
+    intake.book_next()
+    accept(redis_client, *range(2, 11))
+    assert [intake.book_next() for _ in range(3)] == [2, 7, 0]
+    assert ledger.states() == {"waiting": 10}

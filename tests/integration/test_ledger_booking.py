@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from orderrelay_shared.states import Priority
 from orderrelay_workers.ledger import booking, schema
 from orderrelay_workers.ledger.engine import is_away, open_engine
 from tests.ledgers import ACTOR, Ledger, an_order, job_id
@@ -157,3 +158,24 @@ def test_many_workers_book_one_job_each(ledger: Ledger) -> None:
     assert sorted(job for job, result in results if result == "new") == sorted(job_id(n) for n in range(80))
     assert {result for _, result in results} == {"new", "already"}
     assert ledger.events() == []
+
+
+def test_a_key_under_another_job_is_a_conflict(ledger: Ledger) -> None:
+    """An ExternalId that another job holds, as after a company got another's number, is a conflict."""
+    ledger.book(1)
+    with ledger.engine.begin() as connection:
+        connection.execute(sa.update(schema.order_key).values(job_id=job_id(2)))
+    assert book(ledger, an_order(1), an_order(3)) == ["conflict", "new"]
+    assert ledger.events() == ["conflict"]
+
+
+def test_all_terms_are_kept(ledger: Ledger) -> None:
+    """Priority, due time and deadline of each order are stored, beside orders that have none."""
+    due_at, deadline = datetime(2036, 11, 22, 12, 0, 0, 1000, UTC), datetime(9999, 12, 31, 23, 59, 59, 999000, UTC)
+    plain, urgent = an_order(1), an_order(2)
+    terms = replace(urgent.envelope, priority=Priority.URGENT, due_at=due_at, deadline=deadline)
+    book(ledger, plain, replace(urgent, envelope=terms))
+    first, second = ledger.job(job_id(1)), ledger.job(job_id(2))
+    assert (first["lane"], first["not_before"], first["deadline"]) == (2, None, None)
+    assert (second["lane"], second["not_before"], second["deadline"]) == (0, due_at, deadline)
+    assert (first["due_at"], second["due_at"]) == (first["booked_at"], due_at)

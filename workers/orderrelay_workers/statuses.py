@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 from redis.exceptions import RedisError
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 #: How long the answer "the ledger has no such job" lives, in seconds.
 _UNHEARD_TTL_SECONDS = 2
 
+#: So many are published in one call at most: Redis does nothing else meanwhile.
+_TOGETHER: Final = 250
+
+_SCRIPT: Final = files("orderrelay_workers").joinpath("publish.lua").read_text()
+
 _log = structlog.get_logger(__name__)
 
 
@@ -31,14 +37,17 @@ def publish(redis: redis.Redis, statuses: Mapping[uuid.UUID, JobStatus], *, only
         statuses: By job.
         only_first: Leave what is known of a job already; it can only be newer.
     """
-    if not statuses:
-        return
-    pipeline = redis.pipeline(transaction=False)
+    script = redis.register_script(_SCRIPT)
+    by_life: dict[int, list[tuple[str, bytes]]] = {}
     for job_id, status in statuses.items():
         lives = keys.SETTLED_STATUS_TTL_SECONDS if status.state.is_settled else keys.MOVING_STATUS_TTL_SECONDS
-        pipeline.set(keys.status(job_id), status.to_json(), ex=lives, nx=only_first)
+        by_life.setdefault(lives, []).append((keys.status(job_id), status.to_json()))
     try:
-        pipeline.execute()
+        for lives, words in by_life.items():
+            for begin in range(0, len(words), _TOGETHER):
+                some = words[begin : begin + _TOGETHER]
+                order = "first" if only_first else "last"
+                script(keys=[key for key, _ in some], args=[lives, order, *(word for _, word in some)])
     except RedisError as error:
         _log.warning("statuses_not_published", jobs=len(statuses), error=type(error).__name__)
 

@@ -10,7 +10,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -19,15 +19,18 @@ from orderrelay_shared import ids
 from orderrelay_shared.states import JobState
 from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening
-from orderrelay_workers.ledger import companies, schema
-from orderrelay_workers.ledger.engine import clock, is_away
-from orderrelay_workers.ledger.rows import insert_ignoring, write_events
+from orderrelay_workers.ledger import bulk_insert, companies, schema
+from orderrelay_workers.ledger.engine import clock, is_away, writing_much
+from orderrelay_workers.ledger.rows import write_events
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
 
     from orderrelay_shared.intake import Envelope
+
+#: So many keys are looked up in one statement at most; older SQLites take no 1,000 values.
+_LOOK_UP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,113 +88,141 @@ def book(engine: sa.Engine, batch: Sequence[Accepted], *, actor: str) -> list[Bo
 
 
 def _book(engine: sa.Engine, batch: Sequence[Accepted], actor: str) -> list[Booked]:
-    company_ids = companies.ensure(engine, {accepted.envelope.company for accepted in batch})
+    aliases = {accepted.envelope.company for accepted in batch}
+    with writing_much(engine) as connection:
+        company_ids = companies.ids_of(connection, aliases)
+        if len(company_ids) == len(aliases):
+            return _book_for(connection, batch, company_ids, actor)
+    companies.ensure(engine, aliases)  # in a transaction of its own, so that nobody waits for the batch
+    with writing_much(engine) as connection:
+        return _book_for(connection, batch, companies.ids_of(connection, aliases), actor)
+
+
+def _book_for(
+    connection: sa.Connection, batch: Sequence[Accepted], company_ids: dict[str, int], actor: str
+) -> list[Booked]:  # fmt: skip
+    now = clock(connection)
+    job_ids = [accepted.envelope.job_id for accepted in batch]
     first_of: dict[uuid.UUID, Accepted] = {}
-    for accepted in batch:
-        first_of.setdefault(accepted.envelope.job_id, accepted)
-    with engine.begin() as connection:
-        now = clock(connection)
-        new = _insert_keys(engine, connection, first_of, company_ids)
-        _insert_jobs(connection, [first_of[job_id] for job_id in sorted(new)], company_ids, now)
-        known = [accepted.envelope for job_id, accepted in first_of.items() if job_id not in new]
-        content = _content_digests(connection, known, company_ids)
-        content |= {job_id: first_of[job_id].envelope.content_digest for job_id in new}
-        booked = [_result(accepted, first_of, new, content) for accepted in batch]
-        conflicts = [b for b in booked if b.result == "conflict"]
-        write_events(
-            connection,
-            now,
-            actor,
-            [(company_ids[b.accepted.envelope.company], b.job_id, _conflict(b)) for b in conflicts],
-        )
+    for job_id, accepted in zip(job_ids, batch, strict=True):
+        first_of.setdefault(job_id, accepted)
+    # In a fixed order, so that two workers cannot deadlock.
+    keys = [
+        _Key(company_ids[first.envelope.company], ids.external_id_digest(first.envelope.external_id), job_id, first)
+        for job_id, first in sorted(first_of.items(), key=lambda item: item[0].int)
+    ]
+    new = _insert_keys(connection, keys)
+    _insert_jobs(connection, keys if len(new) == len(keys) else [key for key in keys if key.job_id in new], now)
+    if len(new) == len(batch):  # nearly always
+        return [Booked(accepted, job_id, "new") for job_id, accepted in zip(job_ids, batch, strict=True)]
+    known = [key for key in keys if key.job_id not in new]
+    content = {key.job_id: key.accepted.envelope.content_digest for key in keys if key.job_id in new}
+    content |= dict(_known(connection, known).values())
+    booked = [
+        _result(accepted, job_id, first_of[job_id] is accepted and job_id in new, content.get(job_id))
+        for job_id, accepted in zip(job_ids, batch, strict=True)
+    ]
+    conflicts = [b for b in booked if b.result == "conflict"]
+    write_events(
+        connection,
+        now,
+        actor,
+        [(company_ids[b.accepted.envelope.company], b.job_id, _conflict(b)) for b in conflicts],
+    )
     return booked
 
 
-def _insert_keys(
-    engine: sa.Engine,
-    connection: sa.Connection,
-    first_of: dict[uuid.UUID, Accepted],
-    company_ids: dict[str, int],
-) -> set[uuid.UUID]:
-    """Insert the keys that are not there yet, in a fixed order so that two workers cannot deadlock."""
-    keys = [
-        {
-            "company_id": company_ids[accepted.envelope.company],
-            "external_id_digest": ids.external_id_digest(accepted.envelope.external_id),
-            "job_id": job_id,
-            "content_digest": accepted.envelope.content_digest,
-        }
-        for job_id, accepted in sorted(first_of.items())
-    ]
-    statement = insert_ignoring(engine, schema.order_key).returning(schema.order_key.c.job_id)
-    return set(connection.execute(statement, keys).scalars())
+class _Key(NamedTuple):
+    """An order by its idempotency key."""
+
+    company_id: int
+    external_id_digest: bytes
+    job_id: uuid.UUID
+    accepted: Accepted
 
 
-def _insert_jobs(
-    connection: sa.Connection, batch: Sequence[Accepted], company_ids: dict[str, int], now: datetime
-) -> None:  # fmt: skip
-    if not batch:
+def _insert_keys(connection: sa.Connection, keys: Sequence[_Key]) -> set[uuid.UUID]:
+    """Insert the keys that are not there yet; the ids of their jobs."""
+    if connection.dialect.name != "sqlite":
+        return bulk_insert.insert_new(connection, schema.order_key, _rows(keys), "job_id")
+    # SQLite's write lock is held, so what is not there now nobody else can insert.
+    known = _known(connection, keys)
+    keys = [key for key in keys if (key.company_id, key.external_id_digest) not in known]
+    bulk_insert.insert(connection, schema.order_key, _rows(keys), {})
+    return {key.job_id for key in keys}
+
+
+def _rows(keys: Sequence[_Key]) -> dict[str, list[Any]]:
+    return {
+        "company_id": [key.company_id for key in keys],
+        "external_id_digest": [key.external_id_digest for key in keys],
+        "job_id": [key.job_id for key in keys],
+        "content_digest": [key.accepted.envelope.content_digest for key in keys],
+    }
+
+
+def _insert_jobs(connection: sa.Connection, keys: Sequence[_Key], now: datetime) -> None:
+    if not keys:
         return
-    connection.execute(
-        sa.insert(schema.job),
-        [
-            {
-                "id": accepted.envelope.job_id,
-                "company_id": company_ids[accepted.envelope.company],
-                "external_id": accepted.envelope.external_id,
-                "revision": 1,
-                "body_version": accepted.envelope.body_version,
-                "state": str(JobState.WAITING),
-                "since": now,
-                "due_at": max(now, accepted.envelope.due_at or now),
-                "not_before": accepted.envelope.due_at,
-                "deadline": accepted.envelope.deadline,
-                "lane": lanes.lane_of(accepted.envelope.priority),
-                "accepted_at": accepted.accepted_at,
-                "booked_at": now,
-                "attempts": 0,
-                "requests": 0,
-                "lookups": 0,
-            }
-            for accepted in batch
-        ],
+    envelopes = [key.accepted.envelope for key in keys]
+    job_ids = [key.job_id for key in keys]
+    bulk_insert.insert(
+        connection,
+        schema.job,
+        {
+            "id": job_ids,
+            "company_id": [key.company_id for key in keys],
+            "external_id": [envelope.external_id for envelope in envelopes],
+            "body_version": [envelope.body_version for envelope in envelopes],
+            "due_at": [now if e.due_at is None else max(now, e.due_at) for e in envelopes],
+            "not_before": [envelope.due_at for envelope in envelopes],
+            "deadline": [envelope.deadline for envelope in envelopes],
+            "lane": [lanes.lane_of(envelope.priority) for envelope in envelopes],
+            "accepted_at": [key.accepted.accepted_at for key in keys],
+        },
+        {
+            "revision": 1,
+            "state": str(JobState.WAITING),
+            "since": now,
+            "booked_at": now,
+            "attempts": 0,
+            "requests": 0,
+            "lookups": 0,
+        },
     )
-    connection.execute(
-        sa.insert(schema.revision),
-        [
-            {
-                "job_id": accepted.envelope.job_id,
-                "number": 1,
-                "body": accepted.envelope.body,
-                "body_digest": hashlib.sha256(accepted.envelope.body).digest(),
-                "content_digest": accepted.envelope.content_digest,
-                "created_at": now,
-            }
-            for accepted in batch
-        ],
+    bulk_insert.insert(
+        connection,
+        schema.revision,
+        {
+            "job_id": job_ids,
+            "body": [envelope.body for envelope in envelopes],
+            "body_digest": [hashlib.sha256(envelope.body).digest() for envelope in envelopes],
+            "content_digest": [envelope.content_digest for envelope in envelopes],
+        },
+        {"number": 1, "created_at": now},
     )
 
 
-def _content_digests(
-    connection: sa.Connection, envelopes: Sequence[Envelope], company_ids: dict[str, int]
-) -> dict[uuid.UUID, bytes]:
-    if not envelopes:
-        return {}
+def _known(connection: sa.Connection, keys: Sequence[_Key]) -> dict[tuple[int, bytes], tuple[uuid.UUID, bytes]]:
+    """Which keys are there: company and ExternalId digest to the job's id and the digest of its content."""
     table = schema.order_key.c
-    query = sa.select(table.job_id, table.content_digest).where(
-        table.company_id.in_({company_ids[e.company] for e in envelopes}),
-        table.external_id_digest.in_([ids.external_id_digest(e.external_id) for e in envelopes]),
-    )
-    return {row.job_id: row.content_digest for row in connection.execute(query)}
+    found: dict[tuple[int, bytes], tuple[uuid.UUID, bytes]] = {}
+    by_company: dict[int, list[bytes]] = {}
+    for key in keys:
+        by_company.setdefault(key.company_id, []).append(key.external_id_digest)
+    for company_id, digests in by_company.items():
+        for begin in range(0, len(digests), _LOOK_UP):
+            query = sa.select(table.external_id_digest, table.job_id, table.content_digest).where(
+                table.company_id == company_id, table.external_id_digest.in_(digests[begin : begin + _LOOK_UP])
+            )
+            found |= {(company_id, row[0]): (row[1], row[2]) for row in connection.execute(query)}
+    return found
 
 
-def _result(
-    accepted: Accepted, first_of: dict[uuid.UUID, Accepted], new: set[uuid.UUID], content: dict[uuid.UUID, bytes]
-) -> Booked:
-    job_id = accepted.envelope.job_id
-    if content.get(job_id) != accepted.envelope.content_digest:
+def _result(accepted: Accepted, job_id: uuid.UUID, is_new: bool, content: bytes | None) -> Booked:
+    if content != accepted.envelope.content_digest:
         return Booked(accepted, job_id, "conflict")
-    return Booked(accepted, job_id, "new" if job_id in new and first_of[job_id] is accepted else "already")
+    return Booked(accepted, job_id, "new" if is_new else "already")
 
 
 def _conflict(booked: Booked) -> Happening:

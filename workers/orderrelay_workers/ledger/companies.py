@@ -145,21 +145,22 @@ def ensure(engine: sa.Engine, aliases: Iterable[str]) -> dict[str, int]:
     """Make a row for each alias that has none, bound to no key yet; give the ids of all."""
     wanted = sorted(set(aliases))
     with engine.begin() as connection:
-        known = _ids(connection, wanted)
+        known = ids_of(connection, wanted)
         missing = [alias for alias in wanted if alias not in known]
         if missing:
             insert = insert_ignoring(engine, schema.company)
             now = clock(connection)
             defaults = {"rate_per_second": 10.0, "burst": 1, "max_in_flight": 50, "created_at": now}
             connection.execute(insert, [{"alias": alias, **defaults} for alias in missing])
-            known = _ids(connection, wanted)
+            known = ids_of(connection, wanted)
     return known
 
 
-def _ids(connection: sa.Connection, aliases: list[str]) -> dict[str, int]:
+def ids_of(connection: sa.Connection, aliases: Iterable[str]) -> dict[str, int]:
+    """The ids of those that have a row."""
     return {
         row.alias: row.id for row in connection.execute(
-            sa.select(_table.alias, _table.id).where(_table.alias.in_(aliases)))
+            sa.select(_table.alias, _table.id).where(_table.alias.in_(list(aliases))))
     }  # fmt: skip
 
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 #: How long a SQLite writer waits for another, in seconds; the locking is unfair, so this is generous.
 _SQLITE_BUSY_SECONDS = 30
 
+#: SQLite writes its log back into the database once it has so many pages of 4 KB: seldom, as orders that come together
+#: change the same pages again and again.
+_SQLITE_LOG_PAGES = 4000
+
+#: What SQLite may keep in memory of the database: by default, and in a transaction that writes much, in kilobytes.
+_SQLITE_CACHE_KB = 2_000
+_SQLITE_LARGE_CACHE_KB = 16_000
+
 #: How long PostgreSQL may take for one statement, by default, and to connect, in seconds.
 _STATEMENT_SECONDS = 60
 _CONNECT_SECONDS = 5
@@ -117,6 +125,8 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     cursor = raw.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_SQLITE_LOG_PAGES}")
+    cursor.execute(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
@@ -131,6 +141,19 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection for a transaction that only reads, and so waits for no writer."""
     with engine.connect().execution_options(reading=True) as connection, connection.begin():
         yield connection
+
+
+@contextlib.contextmanager
+def writing_much(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection for a transaction that changes very many pages, which SQLite then writes only once each."""
+    with engine.begin() as connection:
+        if not is_sqlite(engine):
+            yield connection
+            return
+        connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_LARGE_CACHE_KB}")
+        yield connection
+        # What is too much is freed at the commit, as a worker has several connections.
+        connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
 
 
 def is_sqlite(engine: sa.Engine) -> bool:

@@ -28,8 +28,15 @@ if TYPE_CHECKING:
 
     Entry = tuple[bytes, dict[bytes, bytes] | None]
 
-#: So many entries are booked in one transaction.
-BATCH = 500
+#: So many entries are booked in one transaction at most, and so many bytes of them, about.
+BATCH = 2000
+_BATCH_BYTES = 8_000_000
+
+#: So many are read while there is no backlog, and nobody knows how large they are.
+_FIRST_BATCH = 250
+
+#: So many entries are deleted in one call at most: Redis does nothing else meanwhile.
+_DELETE_TOGETHER = 250
 
 #: A read waits so long for the first entry, in milliseconds; less than the connection's own timeout.
 _BLOCK_MS = 1000
@@ -62,6 +69,7 @@ class Intake:
         }
         self._reader = worker.boot_id.hex
         self._own_pending = True
+        self._count = min(BATCH, _FIRST_BATCH)
         self._looked_for_abandoned = float("-inf")
 
     def book_next(self) -> int:
@@ -75,7 +83,7 @@ class Intake:
             sqlalchemy.exc.SQLAlchemyError: The database is away; the entries stay in the stream.
         """
         try:
-            entries = self._read()
+            entries, may_have_more = self._read()
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
@@ -88,7 +96,8 @@ class Intake:
             return 0
         self._own_pending = True  # until these are booked, they are ours and unbooked
         self._book(entries)
-        self._own_pending = len(entries) >= BATCH and self._own_pending
+        self._own_pending = may_have_more
+        self._count = _count_for(entries)
         return len(entries)
 
     def _make_group(self) -> None:
@@ -100,30 +109,41 @@ class Intake:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    def _read(self) -> list[Entry]:
+    def _read(self) -> tuple[list[Entry], bool]:
+        """Entries to be booked, and whether this reader may have more that it has read before."""
         if self._own_pending:  # read but not booked, as the database was away
-            entries = self._read_group("0", block_ms=None)
+            entries, may_have_more = self._read_own()
             if entries:
-                return entries
+                return entries, may_have_more
             self._own_pending = False
         if time.monotonic() - self._looked_for_abandoned > _LOOK_FOR_ABANDONED_SECONDS:
             self._looked_for_abandoned = time.monotonic()
-            entries = self._take_over()
-            if entries:
-                return entries
-        return self._read_group(">", block_ms=_BLOCK_MS)
+            if self._take_over():
+                return self._read_own()
+        return self._read_group(">", block_ms=_BLOCK_MS), False
+
+    def _read_own(self) -> tuple[list[Entry], bool]:
+        entries = self._read_group("0", block_ms=None)
+        return entries, len(entries) >= min(BATCH, self._count)
 
     def _read_group(self, position: str, block_ms: int | None) -> list[Entry]:
         found = self._redis.xreadgroup(
-            keys.INTAKE_GROUP, self._reader, {keys.INTAKE: position}, count=BATCH, block=block_ms
+            keys.INTAKE_GROUP,
+            self._reader,
+            {keys.INTAKE: position},
+            count=min(BATCH, self._count),
+            block=block_ms,
         )
         return _entries(found)
 
-    def _take_over(self) -> list[Entry]:
+    def _take_over(self) -> bool:
         """Take what other readers left: those that are gone, and older workers that could not read it.
 
         Reader by reader, and not by XAUTOCLAIM, which would take the entries for newer workers as well, again and
         again, and so keep them from everybody.
+
+        Returns:
+            Whether anything was taken.
         """
         for name, idle_ms in self._left_by_others():
             taken = self._claim_from(name, idle_ms)
@@ -132,8 +152,8 @@ class Intake:
                 self._own_pending = True
                 if taken == BATCH:  # there may be more
                     self._looked_for_abandoned = float("-inf")
-                return self._read_group("0", block_ms=None)
-        return []
+                return True
+        return False
 
     def _left_by_others(self) -> list[tuple[str, int]]:
         """Readers that have entries pending, and how old these must be to be taken; old readers are forgotten."""
@@ -215,8 +235,10 @@ class Intake:
         metrics.set_aside()
 
     def _delete(self, entry_ids: list[bytes]) -> None:
-        """Only now, when all of it is committed, the entries go, in one step."""
-        self._scripts["delete"](keys=[keys.INTAKE], args=[keys.INTAKE_GROUP, *entry_ids])
+        """Only now, when all of it is committed, the entries go, each in one step."""
+        for begin in range(0, len(entry_ids), _DELETE_TOGETHER):
+            some = entry_ids[begin : begin + _DELETE_TOGETHER]
+            self._scripts["delete"](keys=[keys.INTAKE], args=[keys.INTAKE_GROUP, *some])
 
     def _tell(self, booked: list[Booked], asked: list[uuid.UUID]) -> None:
         worker = self._worker
@@ -269,6 +291,13 @@ def _entries(answer: object) -> list[Entry]:
         batches = cast("dict[bytes, list[list[Entry]]]", answer)[keys.INTAKE.encode()]
         return [entry for batch in batches for entry in batch]
     return cast("list[tuple[bytes, list[Entry]]]", answer)[0][1]
+
+
+def _count_for(entries: Sequence[Entry]) -> int:
+    """How many are read together next: ever more of a backlog, but fewer large ones, which would fill the memory."""
+    size = sum(len(value) for _, fields in entries for value in (fields or {}).values())
+    by_size = _BATCH_BYTES * len(entries) // max(1, size)
+    return max(1, min(BATCH, by_size, _FIRST_BATCH + 2 * len(entries)))
 
 
 def _waiting(booked: Booked) -> JobStatus:
