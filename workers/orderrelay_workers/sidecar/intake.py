@@ -213,12 +213,21 @@ class Intake:
                 accepted.append(Accepted(entry_id, entry))
         self._leave(newer)
         booked = booking.book(self._worker.engine, accepted, actor=self._worker.actor)
+        self._hint_at(booked)  # first, so that a single order is soon on its way
         for entry_id, fields, reason in unreadable:  # last, as booking again changes nothing, but this is told twice
             self._set_aside(entry_id, fields, reason)
         left = {raw_id for entry_ids in newer.values() for raw_id in entry_ids}
         if done := [raw_id for raw_id, _ in entries if raw_id not in left]:
             self._delete(done)
         self._tell(booked, asked)
+
+    def _hint_at(self, booked: list[Booked]) -> None:
+        """Have new orders submitted, here if this process works on their company."""
+        worker = self._worker
+        for company in {b.accepted.envelope.company for b in booked if b.result == "new"}:
+            serves = company in worker.companies and not worker.draining.is_set()
+            if serves and not worker.submitting.ask(company):
+                worker.hints.orders(company)
 
     def _leave(self, newer: dict[str, list[bytes]]) -> None:
         """Leave entries for newer workers: unacknowledged, and no longer this reader's."""
@@ -265,10 +274,6 @@ class Intake:
                 company=conflict.accepted.envelope.company,
                 external_id=conflict.accepted.envelope.external_id,
             )
-        for company in {b.accepted.envelope.company for b in booked if b.result == "new"}:
-            serves = company in worker.companies and not worker.draining.is_set()
-            if serves and not worker.submitting.ask(company):
-                worker.hints.orders(company)
 
     def _forget_content(self, conflict: Booked) -> None:
         """The cache has the content that came last; with it, the true order would be told a conflict."""
