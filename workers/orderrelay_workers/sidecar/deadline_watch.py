@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -12,12 +13,13 @@ from orderrelay_workers import statuses
 from orderrelay_workers.deadlines import Pace
 from orderrelay_workers.ledger import deadlines
 from orderrelay_workers.limits import limits_of, schedule_of
+from orderrelay_workers.sidecar.resting import seconds_to_rest
 
 if TYPE_CHECKING:
     from orderrelay_workers.ledger.companies import Company
     from orderrelay_workers.runtime import Runtime
 
-#: Risks are looked for at most so often, by one worker, in seconds: a look counts all that waits.
+#: Risks are looked for at most so often, by one worker, in seconds; less often where very much waits.
 _LOOK_SECONDS: Final = 5
 
 #: So many jobs at most are parked in one go, and so many goes there are in one round.
@@ -39,8 +41,12 @@ class DeadlineWatch:
         for company in companies:
             self._park(worker, company)
         if worker.redis.set(keys.duty("deadlines"), worker.boot_id.hex, nx=True, ex=_LOOK_SECONDS):
+            began = time.monotonic()
             for company in companies:
                 self._warn(worker, company)
+            rest = seconds_to_rest(time.monotonic() - began, at_least=_LOOK_SECONDS)
+            if rest > _LOOK_SECONDS:
+                worker.redis.expire(keys.duty("deadlines"), rest)
 
     def _park(self, worker: Runtime, company: Company) -> None:
         parked = 0

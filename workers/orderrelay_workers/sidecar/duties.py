@@ -15,11 +15,12 @@ from orderrelay_workers.audit import backlog
 from orderrelay_workers.gate import Kind
 from orderrelay_workers.ledger import caution, claims, companies, identity, sweeping, unknowns
 from orderrelay_workers.outlook import outlook_of
+from orderrelay_workers.sidecar.resting import seconds_to_rest
 
 if TYPE_CHECKING:
     from orderrelay_workers.runtime import Runtime
 
-#: Waiting jobs are counted at most so often, by one worker, in seconds: the count reads all of them.
+#: Waiting jobs are counted at most so often, by one worker, in seconds; less often where there are very many.
 _COUNT_SECONDS = 5
 _COUNT_TTL_SECONDS = 60
 
@@ -48,8 +49,12 @@ def mirror(worker: Runtime) -> None:
         worker.redis.zadd(keys.COMPANIES, served)
         worker.redis.zremrangebyscore(keys.COMPANIES, 0, now - _FORGET_COMPANY_SECONDS)
     if worker.redis.set(keys.duty("count"), worker.boot_id.hex, nx=True, ex=_COUNT_SECONDS):
+        began = time.monotonic()
         for company in known.values():
             _count(worker, company)
+        rest = seconds_to_rest(time.monotonic() - began, at_least=_COUNT_SECONDS)
+        if rest > _COUNT_SECONDS:
+            worker.redis.expire(keys.duty("count"), rest)
 
 
 def _count(worker: Runtime, company: companies.Company) -> None:
