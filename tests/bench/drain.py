@@ -1,170 +1,144 @@
 """How fast two workers drain booked orders, and what that costs: `python -m tests.bench.drain --help`.
 
-Orders are booked while the company is paused; then it is resumed, and the clock runs until the last one is settled.
-The simulator, Redis, the database and the workers share the machine, so only ratios within one run mean much.
+Orders are booked while the company is paused; then it is resumed, and the clock runs until the last one is settled,
+and on until its typed result is stored: that is part of the job. The stub counts what arrived. All share the machine,
+so only ratios within one run mean much.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
-import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-import psutil
-import redis
-import sqlalchemy as sa
-
-from orderrelay_producers import OrderProducer
-from orderrelay_workers.demo.private_redis import PrivateRedis, find_binary
-from orderrelay_workers.demo.verdict import count_states
-from orderrelay_workers.gate import Gate
-from orderrelay_workers.ledger import companies, migrate, schema
-from orderrelay_workers.ledger.engine import open_engine
-from tests.bench.databases import bench_database
+from tests.bench.fleet import COMMAND, Case, Fleet, running_fleet
+from tests.bench.load import load_between, resident_mb
+from tests.bench.verdict import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-MAIN = "from orderrelay_shared.command import main; main()"
+#: For other benches that start the command.
+MAIN: Final = COMMAND[1]
+
+#: Database, vendor latency in milliseconds, orders in flight.
+USUAL: Final = ("sqlite:0:400", "postgres:0:400", "sqlite:200:400", "postgres:200:400", "sqlite:200:2000")
+
+#: Full speed takes a while to reach and to leave, so each slot is used at least so often.
+_TIMES_IN_FLIGHT: Final = 8
+
+#: Nothing was settled for so long: what is left will not be, in seconds.
+_STALL_SECONDS: Final = 30.0
 
 
 def main() -> None:
-    """Run each case once and print one JSON object a line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--orders", type=int, default=5000)
-    parser.add_argument("--latency-ms", type=int, nargs="+", default=[0, 200])
-    parser.add_argument("--in-flight", type=int, default=400)
+    """Run each case and print one JSON object a line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=USUAL, metavar="DATABASE:LATENCY_MS:IN_FLIGHT")
+    parser.add_argument("--orders", type=int, default=10_000, help="at least 8 times what is in flight at a latency")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--postgres", action="store_true", help="use PostgreSQL, with every commit synced")
+    parser.add_argument("--simulator", action="store_true", help="the simulator instead of the stub; it is slow")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="more of the workers' environment")
     arguments = parser.parse_args()
-    for latency in arguments.latency_ms:
-        print(json.dumps(measure(arguments, latency)), flush=True)
+    settings = dict(pair.split("=", 1) for pair in arguments.set)
+    for text in arguments.cases:
+        case = read_case(text, arguments.orders, arguments.workers, settings, simulator=arguments.simulator)
+        print(json.dumps(measure(case)), flush=True)
 
 
-def measure(arguments: argparse.Namespace, latency_ms: int) -> dict[str, object]:
-    """Drain once."""
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(PrivateRedis(find_binary(), folder))
-        port = 18900 + os.getpid() % 1000
-        simulator = stack.enter_context(
-            _process(folder / "simulator.log", {}, "simulator", "--port", str(port), "--latency-ms", str(latency_ms))
-        )
-        database = stack.enter_context(bench_database(folder, postgres=arguments.postgres))
-        environment = _environment(folder, server.url, f"http://127.0.0.1:{port}", database, arguments.in_flight)
-        engine = open_engine(environment["ORDERRELAY_DATABASE_URL"])
-        stack.callback(engine.dispose)
-        migrate.migrate(engine)
-        workers = [
-            stack.enter_context(_process(folder / f"worker-{n}.log", environment, "worker"))
-            for n in range(arguments.workers)
-        ]
-        _wait(lambda: all(b" ready." in (folder / f"worker-{n}.log").read_bytes() for n in range(arguments.workers)))
-        gate = Gate(redis.Redis.from_url(server.url), uuid.uuid4(), probe_lease_seconds=30)
-        companies.pause(engine, "default", "benchmark", actor="bench")
-        gate.pause("default", "benchmark")
-        enqueued = time.perf_counter()
-        with OrderProducer(server.url) as producer:
-            report = producer.enqueue_many((_order(n) for n in range(arguments.orders)), timeout=600)
-        enqueued = time.perf_counter() - enqueued
-        assert report.all_taken, str(report)
-        _wait(lambda: count_states(engine)["waiting"] == arguments.orders)
-        cpu = _cpu(workers)
-        began = time.perf_counter()
-        companies.resume(engine, "default", actor="bench")
-        gate.resume("default")
-        _wait(lambda: count_states(engine)["succeeded"] == arguments.orders, every=0.05)
-        seconds = time.perf_counter() - began
-        spent = _cpu(workers) - cpu
-        stored = schema.attempt.c.stored_at.is_(None)
-        with engine.connect() as connection:
-            unstored = connection.execute(sa.select(sa.func.count()).where(stored)).scalar_one()
+def read_case(
+    text: str, orders: int, workers: int = 2, settings: dict[str, str] | None = None, *, simulator: bool = False
+) -> Case:
+    """A case as the command line names it.
+
+    Raises:
+        ValueError: It is not three words between colons, or these are not what they should be.
+    """
+    database, latency_ms, in_flight = text.split(":")
+    if database not in {"sqlite", "postgres"}:
+        raise ValueError(f"{text!r}: the database is sqlite or postgres")
+    if int(latency_ms):
+        orders = max(orders, _TIMES_IN_FLIGHT * int(in_flight))
+    return Case(database, int(latency_ms), int(in_flight), orders, workers, simulator, settings or {})
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Drain once, and give the record."""
+    with running_fleet(case) as fleet:
+        # As many as may be in flight, so that connections are open and statements prepared, as they usually are.
+        fleet.enqueue(case.in_flight, "warm")
+        _wait_for(lambda: fleet.in_state("succeeded"), case.in_flight)
+        _wait_for(fleet.typed_results, case.in_flight)
+        fleet.pause()
+        all_orders = case.in_flight + case.orders
+
+        idle = fleet.meter.read()
+        fleet.enqueue(case.orders, "bench")
+        _wait_for(lambda: fleet.in_state("waiting"), case.orders)
+        booking = load_between(idle, fleet.meter.read())
+
+        first = fleet.meter.read()
+        fleet.resume()
+        if fleet.vendor is not None:
+            # The stub is cheaper to ask than the ledger.
+            vendor = fleet.vendor
+            _wait_for(lambda: vendor.counts().distinct, all_orders, every=0.02)
+        settled = _wait_for(lambda: fleet.in_state("succeeded"), all_orders, every=0.02)
+        typed = _wait_for(fleet.typed_results, all_orders, every=0.02)
+        load = load_between(first, fleet.meter.read())
         return {
-            "database": engine.dialect.name,
-            "latency_ms": latency_ms,
-            "in_flight": arguments.in_flight,
-            "workers": arguments.workers,
-            "orders": arguments.orders,
-            "enqueue_many_per_second": round(arguments.orders / enqueued),
-            "drain_per_second": round(arguments.orders / seconds),
-            "cap_per_second": round(arguments.in_flight * 1000 / latency_ms) if latency_ms else None,
-            "worker_cpu_ms_per_order": round(spent * 1000 / arguments.orders, 3),
-            "answers_not_typed_yet": unstored,
-            "simulator_cpu_s": round(sum(psutil.Process(simulator.pid).cpu_times()[:2]), 2),
+            "what": f"drain {case.latency_ms}",
+            "database": case.database,
+            "latency_ms": case.latency_ms,
+            "in_flight": case.in_flight,
+            "workers": case.workers,
+            "orders": case.orders,
+            **_verdict(fleet, all_orders),
+            "seconds": round(settled - first.at, 3),
+            "per_second": round(case.orders / (settled - first.at)),
+            "per_second_until_typed": round(case.orders / (typed - first.at)),
+            "cap_per_second": round(case.in_flight * 1000 / case.latency_ms) if case.latency_ms else None,
+            "cpu_s_per_1000": _per_1000(load.groups["workers"], case.orders),
+            "booking_cpu_s_per_1000": _per_1000(booking.groups["workers"], case.orders),
+            "redis_cpu_s_per_1000": _per_1000(load.groups["redis"], case.orders),
+            # On SQLite the workers do this themselves.
+            "database_cpu_s_per_1000": _per_1000(load.groups["database"], case.orders),
+            "stub_cores": round(load.groups["vendor"] / load.seconds, 2),
+            "foreign_cores": round(load.foreign_cores, 2),
+            "rss_mb": resident_mb(worker.pid for worker in fleet.workers),
         }
 
 
-def _order(number: int) -> dict[str, object]:
-    rows = [
-        {
-            "CustomerRowType": 2,
-            "ProductNr": f"100-{n}t",
-            "Quantity": 3,
-            "Amount": 350 + n,
-            "Text": "Skolbil m väktare, " * 4,
-        }
-        for n in range(3)
-    ]
+def _verdict(fleet: Fleet, orders: int) -> dict[str, Any]:
+    if fleet.vendor is None:
+        return {"good": True, "problem": ""}
+    counts = fleet.vendor.counts()
+    problem = problem_of(orders, counts, (fleet.typed_results(), fleet.in_state("succeeded")))
     return {
-        "CustomerNr": "013",
-        "InvoiceDate": "2026-01-30",
-        "ExternalId": f"bench-{number:07d}",
-        "ReferenceYour": "Åsa Öström",
-        "InvoiceRows": rows,
+        "good": not problem,
+        "problem": problem,
+        "requests": counts.requests,
+        "distinct": counts.distinct,
+        "duplicates": counts.duplicates,
+        "most_in_flight": counts.most_in_flight,
     }
 
 
-def _environment(folder: Path, redis_url: str, base_url: str, database: str, in_flight: int) -> dict[str, str]:
-    company = "ORDERRELAY_COMPANIES__DEFAULT__"
-    return {
-        "XDG_STATE_HOME": str(folder),
-        "ORDERRELAY_REDIS_URL": redis_url,
-        "ORDERRELAY_DATABASE_URL": database,
-        "ORDERRELAY_BASE_URL": base_url,
-        "ORDERRELAY_LOG_FORMAT": "json",
-        f"{company}COMPANY_API_KEY": "bench-company-key",
-        f"{company}CONNECT_API_KEY": "bench-connect-key",
-        f"{company}TOKEN": "bench-token",
-        f"{company}RATE_PER_SECOND": "10000",
-        f"{company}BURST": "10000",
-        f"{company}MAX_IN_FLIGHT": str(in_flight * 10 // 9 + 1),  # a tenth is kept for look-ups
-    }
+def _per_1000(cpu_seconds: float, orders: int) -> float:
+    return round(cpu_seconds * 1000 / orders, 3)
 
 
-@contextlib.contextmanager
-def _process(log: Path, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    extra = ["--token", "bench-token"] if arguments[0] == "simulator" else []
-    with log.open("wb") as file:
-        command = [sys.executable, "-c", MAIN, *arguments, *extra]
-        process = subprocess.Popen(command, env=os.environ | environment, stdout=file, stderr=file)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _cpu(workers: list[subprocess.Popen[bytes]]) -> float:
-    return sum(sum(psutil.Process(worker.pid).cpu_times()[:2]) for worker in workers)
-
-
-def _wait(condition: Callable[[], bool], every: float = 0.1, seconds: float = 600) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up:
-            raise TimeoutError("gave up waiting")
+def _wait_for(count: Callable[[], int], wanted: int, every: float = 0.1) -> float:
+    """Wait until the count is reached, or grows no more (the verdict says so). Gives when, by `time.monotonic()`."""
+    most, grew_at = -1, time.monotonic()
+    while (now := count()) < wanted:
+        if now > most:
+            most, grew_at = now, time.monotonic()
+        elif time.monotonic() > grew_at + _STALL_SECONDS:
+            break
         time.sleep(every)
+    return time.monotonic()
 
 
 if __name__ == "__main__":
