@@ -59,7 +59,7 @@ def test_the_answer_has_every_property_and_an_entry_an_order(number: int) -> Non
     body = json.dumps([bench_order(n) for n in range(number)]).encode()
     answer = json.loads(Books().create(body, 1.0))
     assert len(answer) == 29
-    assert len(OperationResult.model_fields) >= 29
+    assert set(answer) <= {field.alias for field in OperationResult.model_fields.values()}
     assert answer["Success"] is True
     assert [str(key) for key in answer["Keys"]] == answer["Strings"]
     assert len(set(answer["Keys"])) == number
