@@ -44,6 +44,21 @@ def test_others_join_the_first() -> None:
     joining.join()
 
 
+def test_a_wake_ends_the_wait_once() -> None:
+    """Whoever is woken gets what is there, be it nothing, even if the wake came first; the next time waits again."""
+    ends: Ends[int] = Ends()
+    waking = threading.Timer(0.01, ends.wake)
+    waking.start()
+    assert ends.take(3, timeout=60.0, linger_seconds=60.0) == []
+    waking.join()
+    ends.wake()
+    ends.put(1)
+    assert ends.take(3, timeout=60.0, linger_seconds=60.0) == [1]
+    began = time.monotonic()
+    assert ends.take(3, timeout=0.02, linger_seconds=60.0) == []
+    assert time.monotonic() - began >= 0.02
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(1, 9))
 def test_nothing_is_lost_between_threads(sizes: list[int], most: int) -> None:

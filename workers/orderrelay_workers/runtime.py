@@ -32,6 +32,7 @@ from orderrelay_workers.tokens import Tokens
 from orderrelay_workers.vendor.client import VendorClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import redis
@@ -81,23 +82,33 @@ class Busy:
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _companies: dict[str, bool] = field(default_factory=dict[str, bool])
+    _wakes: dict[str, Callable[[], object]] = field(default_factory=lambda: {})
 
-    def begin(self, company: str) -> bool:
-        """Take up a company. False if it is being worked on; whoever works on it is told to look again."""
+    def begin(self, company: str, wake: Callable[[], object] = lambda: None) -> bool:
+        """Take up a company. False if it is being worked on; whoever works on it is told to look again.
+
+        Args:
+            company: The company's alias.
+            wake: Called when it is asked for meanwhile, so that it is looked at again at once; it must be quick.
+        """
         with self._lock:
-            if company in self._companies:
-                self._companies[company] = True
+            if self._ask(company):
                 return False
             self._companies[company] = False
+            self._wakes[company] = wake
             return True
 
     def ask(self, company: str) -> bool:
         """Have whoever works on a company look again. False if nobody does."""
         with self._lock:
-            if company not in self._companies:
-                return False
-            self._companies[company] = True
-            return True
+            return self._ask(company)
+
+    def _ask(self, company: str) -> bool:
+        if company not in self._companies:
+            return False
+        self._companies[company] = True
+        self._wakes[company]()
+        return True
 
     def asked_again(self, company: str) -> bool:
         """Whether a company was asked for since the last look."""
@@ -110,6 +121,7 @@ class Busy:
     def end(self, company: str) -> bool:
         """Put a company down. True if it was asked for meanwhile, so that somebody should look again."""
         with self._lock:
+            self._wakes.pop(company, None)
             return self._companies.pop(company, False)
 
     def __contains__(self, company: str) -> bool:

@@ -65,11 +65,12 @@ def submit(worker: Runtime, company: str, *, for_seconds: float | None = None) -
         company: The company's alias.
         for_seconds: How long, after which others have their turn; None: as this worker's threads allow.
     """
-    if company not in worker.companies or not worker.submitting.begin(company):
+    ended: Ends[Ended] = Ends()
+    if company not in worker.companies or not worker.submitting.begin(company, ended.wake):
         return
     with structlog.contextvars.bound_contextvars(company=company):
         try:
-            flow = _Flow(worker, company, worker.flow_seconds if for_seconds is None else for_seconds)
+            flow = _Flow(worker, company, ended, worker.flow_seconds if for_seconds is None else for_seconds)
             try:
                 more = flow.run()
             finally:
@@ -84,12 +85,12 @@ def submit(worker: Runtime, company: str, *, for_seconds: float | None = None) -
 
 
 class _Flow:
-    def __init__(self, worker: Runtime, company: str, for_seconds: float) -> None:
+    def __init__(self, worker: Runtime, company: str, ended: Ends[Ended], for_seconds: float) -> None:
         self._worker = worker
         self._company = company
         self._company_id = worker.serve(company).id
         self._ends_at = time.monotonic() + for_seconds
-        self._ended: Ends[Ended] = Ends()
+        self._ended = ended
         self._out = 0
         self._full = False
         self._turn = random.randrange(1024)
