@@ -11,7 +11,7 @@ import re
 import unicodedata
 import uuid
 
-from uuid_utils.compat import uuid7
+from uuid_utils.compat import uuid5, uuid7
 
 #: Frozen for ever: job ids are derived from it, so another value would make every old order look new.
 _JOB_NAMESPACE = uuid.UUID("5f2b7c0e-9a41-5f0e-8f3c-2a6d1c7e4b90")
@@ -27,6 +27,8 @@ def new_external_id() -> str:
 
 def fold_external_id(external_id: str) -> str:
     """The form by which ExternalIds are compared: NFC, case-folded, NFC again (folding can undo the first)."""
+    if external_id.isascii():
+        return external_id.lower()  # The same, sooner.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", external_id).casefold())
 
 
@@ -48,15 +50,15 @@ def external_id_problem(external_id: str, max_length: int = EXTERNAL_ID_MAX_LENG
         return f"has {len(external_id)} characters; at most {max_length} are allowed"
     if external_id != external_id.strip():
         return "must not begin or end with space"
-    unprintable = next((c for c in external_id if not c.isprintable()), None)
-    if unprintable is not None:
+    if not external_id.isprintable():
+        unprintable = next(c for c in external_id if not c.isprintable())
         return f"must be printable; it holds U+{ord(unprintable):04X}"
     return None
 
 
 def job_id(company: str, external_id: str) -> uuid.UUID:
     """The id of the job of an order: UUIDv5 of the company and the folded ExternalId, the same wherever it is made."""
-    return uuid.uuid5(_JOB_NAMESPACE, f"{company}\0{fold_external_id(external_id)}")
+    return uuid5(_JOB_NAMESPACE, f"{company}\0{fold_external_id(external_id)}")
 
 
 def normalise_company(alias: str) -> str:

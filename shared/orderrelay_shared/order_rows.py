@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from pydantic import model_validator
 
@@ -17,6 +17,7 @@ from orderrelay_shared.field_types import (  # noqa: TC001  pydantic reads the a
     Text,
 )
 from orderrelay_shared.order_problems import RulesBroken, Steps
+from orderrelay_shared.plain_orders import MANDATORY, PlainDocument, Unusual
 from orderrelay_shared.vendor_document import VendorDocument
 
 if TYPE_CHECKING:
@@ -132,6 +133,67 @@ class OrderRow(VendorDocument):
         """What is broken of the rules between properties, leaving aside what was refused for itself."""
         row_type = None if ("customer_row_type",) in refused else given.get("customer_row_type")
         return row_rules_broken(given.keys(), row_type, given.get("product_nr"), given.get("text"))
+
+
+#: Keeps the place of a RowNr until the rows are numbered.
+_UNNUMBERED: Final = object()
+
+_plain_row = PlainDocument(
+    OrderRow.__annotations__,
+    {
+        "customer_row_type": MANDATORY,
+        "product_nr": "",
+        "quantity": _NOTHING,
+        "amount": _NOTHING,
+        "row_nr": _UNNUMBERED,
+    },
+)
+
+
+def read_plain_rows(value: object) -> list[dict[str, object]]:
+    """The properties of an order's rows, numbered, if they are plain.
+
+    Raises:
+        ValueError: Something is wrong, or not plain.
+    """
+    if not (type(value) is list or type(value) is tuple) or not value:
+        raise Unusual
+    rows = [_read_plain_row(row) for row in cast("list[object]", value)]
+    unnumbered = [row["RowNr"] is _UNNUMBERED for row in rows]
+    if all(unnumbered):
+        for number, row in enumerate(rows, 1):
+            row["RowNr"] = number
+    elif any(unnumbered) or len({row["RowNr"] for row in rows}) < len(rows):
+        raise Unusual
+    return rows
+
+
+def _read_plain_row(given: object) -> dict[str, object]:
+    if type(given) is not dict:
+        raise Unusual
+    row = _plain_row.read(cast("dict[str, object]", given))
+    if row["CustomerRowType"] == TEXT_ROW:
+        if not cast("str", row.get("Text", "")).strip():
+            raise Unusual
+    elif row["Quantity"] is _NOTHING or row["Amount"] is _NOTHING or not cast("str", row["ProductNr"]).strip():
+        raise Unusual
+    return row
+
+
+def plain_rows(given: Any, rows: list[dict[str, object]]) -> tuple[OrderRow, ...]:
+    """The rows themselves.
+
+    Args:
+        given: What they were read from.
+        rows: What `read_plain_rows` made of it.
+    """
+    names = _plain_row.snake_names
+    return tuple(
+        OrderRow.of_values(
+            {names[name]: value for name, value in row.items()}, _plain_row.given_names(raw) | {"row_nr"}
+        )
+        for raw, row in zip(given, rows, strict=True)
+    )
 
 
 def row_rules_broken(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self, cast
 
 import msgspec
 from pydantic import Field, Strict, ValidationError, model_validator
 
-from orderrelay_shared import ids, wire
+from orderrelay_shared import ids, order_content, wire
 from orderrelay_shared.field_types import (
     ExternalId,
     FilledText,
@@ -23,7 +21,8 @@ from orderrelay_shared.field_types import (
     Text,
 )
 from orderrelay_shared.order_problems import OrderInvalid, Problem, RulesBroken, Steps
-from orderrelay_shared.order_rows import OrderRow, row_numbers_broken
+from orderrelay_shared.order_rows import OrderRow, plain_rows, read_plain_rows, row_numbers_broken
+from orderrelay_shared.plain_orders import MANDATORY, PlainDocument
 from orderrelay_shared.vendor_document import VendorDocument, snake_named
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from orderrelay_shared.field_types import MomentInput
 
-__all__ = ["MAX_BODY_BYTES", "Order", "OrderInvalid", "OrderRow", "Problem", "wire_body"]
+__all__ = ["MAX_BODY_BYTES", "Order", "OrderInvalid", "OrderRow", "Problem", "Sealed", "seal", "wire_body"]
 
 #: The largest body of one order, in bytes, its ExternalId included.
 MAX_BODY_BYTES: Final = 1_000_000
@@ -40,11 +39,6 @@ MAX_BODY_BYTES: Final = 1_000_000
 #: What an ExternalId made by `Order.ensure_external_id` adds to a body: `,"ExternalId":"<36 characters>"`.
 _MADE_EXTERNAL_ID_BYTES: Final = 52
 
-#: Frozen for ever, as digests of old orders are compared with those of new ones.
-_DIGEST_PREFIX: Final = b"orderrelay order 1\0"
-_DERIVED_ID_PREFIX: Final = b"orderrelay derived id 1\0"
-
-_canonical_encoder = msgspec.json.Encoder(decimal_format="string", order="deterministic")
 _external_id_lock = threading.Lock()
 
 
@@ -168,6 +162,8 @@ class Order(VendorDocument):
             return value
         if not isinstance(value, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  callers may be untyped
             raise OrderInvalid([Problem("", f"an order must be an object, not {type(value).__name__}")])
+        if cls is Order and (order := _plain_order(value)) is not None:
+            return order
         try:
             return cast("Order", cls.__pydantic_validator__.validate_python(value))
         except ValidationError as error:
@@ -208,11 +204,11 @@ class Order(VendorDocument):
 
     def body(self) -> bytes:
         """The order as one JSON object: vendor names in the document's order, what was given and what is mandatory."""
-        return wire.dumps(self.given_properties())
+        return order_content.body(self.given_properties())
 
     def content_digest(self) -> bytes:
         """SHA-256 of what the order says, 32 bytes: equal for 3, 3.0 and 3.00, and for ExternalIds that fold alike."""
-        return hashlib.sha256(_DIGEST_PREFIX + self._canonical(with_external_id=True)).digest()
+        return order_content.content_digest(self.given_properties(), self.external_id)
 
     def derived_external_id(self, occurrence: int, batch: str = "") -> str:
         """An ExternalId made of what the order says, for orders that come in files: 40 hexadecimal digits.
@@ -223,28 +219,13 @@ class Order(VendorDocument):
             occurrence: Which of the orders of equal content in its batch this is, so that two of them are two orders.
             batch: What sets this batch apart from others with equal orders; empty for none.
         """
-        # The batch stands last and the numbers between have no such byte, so no two inputs make one text.
-        text = b"%s%s\0%d\0%s" % (
-            _DERIVED_ID_PREFIX,
-            self._canonical(with_external_id=False),
-            occurrence,
-            batch.encode(errors="surrogatepass"),
-        )
-        return hashlib.sha256(text).hexdigest()[:40]
+        return order_content.derived_external_id(self.given_properties(), occurrence, batch)
 
     def given_properties(self) -> dict[str, object]:
         """What has a value, by vendor name, in the order of the vendor's document; rows likewise."""
         properties = super().given_properties()
         properties["InvoiceRows"] = [row.given_properties() for row in self.invoice_rows]
         return properties
-
-    def _canonical(self, *, with_external_id: bool) -> bytes:
-        properties = _canonical_numbers(self.given_properties())
-        properties["InvoiceRows"] = [_canonical_numbers(row.given_properties()) for row in self.invoice_rows]
-        properties.pop("ExternalId", None)
-        if with_external_id and self.external_id is not None:
-            properties["ExternalId"] = ids.fold_external_id(self.external_id)
-        return _canonical_encoder.encode(properties)
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
@@ -296,6 +277,52 @@ class Order(VendorDocument):
         return OrderRow.model_fields if steps else cls.model_fields
 
 
+#: Keeps the place of an ExternalId until it is made.
+_NOT_GIVEN: Final = object()
+
+_plain_head = PlainDocument(
+    {**Order.__annotations__, "invoice_rows": "InvoiceRows"},
+    {
+        "customer_nr": MANDATORY,
+        "invoice_date": MANDATORY,
+        "origin_type": 6,
+        "invoice_rows": MANDATORY,
+        "external_id": _NOT_GIVEN,
+    },
+    {"InvoiceRows": read_plain_rows},
+)
+
+
+class Sealed(NamedTuple):
+    """A sound order as it travels.
+
+    Attributes:
+        external_id: Its ExternalId, made if it had none.
+        content_digest: As of `Order.content_digest`.
+        body: As of `Order.body`.
+    """
+
+    external_id: str
+    content_digest: bytes
+    body: bytes
+
+
+def seal(value: Order | Mapping[str, object]) -> Sealed:
+    """What travels of an order, which gets an ExternalId if it has none; of an `Order` on that object.
+
+    Most mappings are sealed without an `Order` being made; `Order.from_json` makes one of the body.
+
+    Raises:
+        OrderInvalid: Something is missing or wrong; all of it is told.
+    """
+    if (sealed := _seal_plain(value)) is not None:
+        return sealed
+    order = Order.parse(value)
+    external_id = order.ensure_external_id()
+    properties = order.given_properties()
+    return Sealed(external_id, order_content.content_digest(properties, external_id), order_content.body(properties))
+
+
 def wire_body(body: bytes, shape: Literal["array", "object"]) -> bytes:
     """The body of a request that carries one order: the order itself, or an array of it alone."""
     return b"[%s]" % body if shape == "array" else body
@@ -319,11 +346,44 @@ def _rough_form(value: object) -> object:
     return value.given_properties() if isinstance(value, VendorDocument) else str(value)
 
 
-def _canonical_numbers(properties: dict[str, object]) -> dict[str, object]:
-    for name, value in properties.items():
-        if type(value) is Decimal:
-            properties[name] = format(value.normalize(), "f")
-    return properties
+def _read_plain(value: object) -> dict[str, object] | None:
+    """The properties of an order that is plain and sound; its ExternalId is given or `_NOT_GIVEN`."""
+    if type(value) is not dict:
+        return None
+    try:
+        return _plain_head.read(cast("dict[str, object]", value))
+    except ValueError:
+        return None
+
+
+def _seal_plain(value: object) -> Sealed | None:
+    if (properties := _read_plain(value)) is None:
+        return None
+    external_id = properties["ExternalId"]
+    if external_id is _NOT_GIVEN:
+        properties["ExternalId"] = external_id = ids.new_external_id()
+    body = wire.dumps_plain(properties)
+    if len(body) > MAX_BODY_BYTES:
+        return None
+    external_id = cast("str", external_id)
+    return Sealed(external_id, order_content.content_digest(properties, external_id), body)
+
+
+def _plain_order(value: object) -> Order | None:
+    if (properties := _read_plain(value)) is None:
+        return None
+    size = 0
+    if properties["ExternalId"] is _NOT_GIVEN:
+        del properties["ExternalId"]
+        size = _MADE_EXTERNAL_ID_BYTES
+    if size + len(wire.dumps_plain(properties)) > MAX_BODY_BYTES:
+        return None
+    given = cast("dict[str, object]", value)
+    names = _plain_head.given_names(given)
+    values = {_plain_head.snake_names[name]: value for name, value in properties.items()}
+    raw = given["InvoiceRows"] if "InvoiceRows" in given else given["invoice_rows"]
+    values["invoice_rows"] = plain_rows(raw, cast("list[dict[str, object]]", properties["InvoiceRows"]))
+    return Order.of_values(values, names)
 
 
 _rough_encoder = msgspec.json.Encoder(enc_hook=_rough_form)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -41,6 +41,9 @@ class VendorDocument(BaseModel):
     #: Attribute and vendor name of each property, in the order of the vendor's document.
     _names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
+    #: What each attribute is if it is not given, in the same order.
+    _defaults: ClassVar[dict[str, Any]] = {}
+
     # Type checkers shall see the constructor that the fields make, not this one.
     if not TYPE_CHECKING:
 
@@ -56,8 +59,12 @@ class VendorDocument(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Note the names once per class."""
+        """Note the names and defaults once per class."""
         cls._names = tuple((name, vendor_name(name)) for name in cls.model_fields)
+        # A mandatory property stands here as None, to keep its place.
+        cls._defaults = {
+            name: None if field.is_required() else field.default for name, field in cls.model_fields.items()
+        }
 
     @model_validator(mode="before")
     @classmethod
@@ -78,6 +85,22 @@ class VendorDocument(BaseModel):
             if snake_steps(steps) not in refused
         ]
         raise OrderInvalid(problems_found(found, given)) from None
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any], given: set[str]) -> Self:
+        """A document of values that are known to be sound.
+
+        Args:
+            values: Those that are not the defaults, by snake-case name.
+            given: The names of those that the caller gave.
+        """
+        document = cls.__new__(cls)
+        # The four that pydantic's own `model_construct` sets; it goes through every field for that.
+        object.__setattr__(document, "__dict__", {**cls._defaults, **values})
+        object.__setattr__(document, "__pydantic_fields_set__", given)
+        object.__setattr__(document, "__pydantic_extra__", None)
+        object.__setattr__(document, "__pydantic_private__", None)
+        return document
 
     @classmethod
     def _names_at(cls, steps: Steps) -> Iterable[str]:  # noqa: ARG003  only a document with parts needs the steps

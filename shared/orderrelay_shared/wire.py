@@ -32,6 +32,9 @@ class WireInvalid(ValueError):
         self.position = position
 
 
+#: What stands in the text of a Decimal with an exponent, and in NaN and Infinity.
+_UNPLAIN: Final = frozenset("ENI")
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -76,6 +79,16 @@ def dumps(value: object) -> bytes:
         return _encoder.encode(_plain(value))
     except RecursionError:
         raise ValueError("nested too deeply to be written as JSON") from None
+
+
+def dumps_plain(value: object) -> bytes:
+    """As `dumps`, for a value that is known to hold no float, and no Decimal that prints with an exponent."""
+    return _encoder.encode(value)
+
+
+def is_plain_number(number: Decimal) -> bool:
+    """Whether a Decimal prints as JSON has it: finite, and without an exponent."""
+    return not _UNPLAIN.intersection(str(number))
 
 
 def _plain(value: object) -> object:
