@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from orderrelay_producers.round_trip import ErrorReply, NoReply, Reply, round_trip
+from orderrelay_producers.round_trip import ErrorReply, NoReply, Reply, Trip
 from orderrelay_producers.safekeeping import Safekeeping
 from orderrelay_shared import ids, keys
+from orderrelay_shared.intake import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
+    from datetime import datetime
 
     import redis
 
-    from orderrelay_producers.round_trip import Command
-    from orderrelay_shared.intake import Envelope
+    from orderrelay_shared.states import Priority
 
 #: A worker's word that it serves a company counts for so long, in seconds: without any, no company is refused.
 COMPANIES_FRESH_SECONDS: Final = 120
 
 _NOTHING_ASKED: Final = Safekeeping()
+
+#: So many calls leave together, while more are being made.
+_PIECE_SIZE: Final = 50
+
+#: The fields of an intake entry that differ from order to order of one batch, in the order of `Envelope.to_fields`.
+_OWN_FIELDS: Final = ("x", "d", "b")
 
 _SCRIPT: Final = files("orderrelay_producers").joinpath("accept.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
@@ -82,69 +92,118 @@ class NotAnswered:
 
 def accept(
     client: redis.Redis,
-    envelopes: Sequence[Envelope],
+    envelopes: Iterable[Envelope],
     *,
     max_waiting: int,
     deadline: float,
     safekeeping: Safekeeping = _NOTHING_ASKED,
 ) -> list[Acceptance | NotAnswered]:
-    """Bring orders into the intake stream: one script call each, all in one round trip, each by itself.
+    """Bring orders into the intake: one script call each, all in one round trip, each by itself.
 
-    Only where Redis has forgotten the script (a restart) is there a second round trip, for those it did not run.
+    They leave some at a time, so that Redis takes the first while the next are being made. Only where Redis has
+    forgotten the script (a restart) is there a second round trip, for those it did not run.
 
     Args:
         client: Redis.
-        envelopes: The orders.
+        envelopes: The orders; may be made as they are sent.
         max_waiting: Refuse when this many wait; soft, as the ledger's share is counted by workers now and then.
-        deadline: When to give up, by `time.monotonic()`.
+        deadline: When to give up, by `time.monotonic()`; the time that it takes to make the orders does not count.
         safekeeping: What must hold of the orders that were taken; waited for once in each round trip. Where it does
             not hold in time, the order is `NotAnswered`, perhaps taken.
 
     Returns:
         A verdict for each, in order. Raises nothing that Redis or the network does.
     """
-    calls = [_call(envelope, max_waiting) for envelope in envelopes]
-    replies = _exchange(client, [("EVALSHA", _SHA, *call) for call in calls], deadline, safekeeping)
+    coming = iter(envelopes)
+    taken: list[Envelope] = []
+
+    def make_some() -> list[bytes]:
+        nonlocal deadline
+        began_at = time.monotonic()
+        made = list(islice(coming, _PIECE_SIZE))
+        deadline += time.monotonic() - began_at
+        taken.extend(made)
+        return [_call(envelope, max_waiting) for envelope in made]
+
+    if not (piece := make_some()):
+        return []
+    with Trip(client) as trip:
+        while piece:
+            trip.send(piece)
+            piece = make_some()
+        replies = _replies(trip, len(taken), deadline, safekeeping)
     forgotten = [index for index, (reply, _) in enumerate(replies) if _is_noscript(reply)]
     if forgotten:
         # EVAL teaches Redis the script again; those after it need only its digest.
-        again: list[Command] = [("EVALSHA", _SHA, *calls[index]) for index in forgotten]
-        again[0] = ("EVAL", _SCRIPT, *calls[forgotten[0]])
-        for index, answer in zip(forgotten, _exchange(client, again, deadline, safekeeping), strict=True):
+        first, *others = (taken[index] for index in forgotten)
+        with Trip(client) as trip:
+            trip.send([_call(first, max_waiting, by_text=True), *(_call(one, max_waiting) for one in others)])
+            again = _replies(trip, len(forgotten), deadline, safekeeping)
+        for index, answer in zip(forgotten, again, strict=True):
             replies[index] = answer
     return [_read(reply, lacking) for reply, lacking in replies]
 
 
-def _exchange(
-    client: redis.Redis, commands: Sequence[Command], deadline: float, safekeeping: Safekeeping
-) -> list[tuple[Reply, str | None]]:
-    """One round trip: to each command its reply, and what is missing of the safekeeping."""
+def _replies(trip: Trip, count: int, deadline: float, safekeeping: Safekeeping) -> list[tuple[Reply, str | None]]:
+    """To each call its reply, and what is missing of the safekeeping."""
     if not safekeeping:
-        return [(reply, None) for reply in round_trip(client, commands, deadline=deadline)]
-    replies = round_trip(client, [*commands, *safekeeping.commands(deadline)], deadline=deadline)
-    lacking = safekeeping.lacking(replies[len(commands) :])
-    return [(reply, lacking) for reply in replies[: len(commands)]]
+        return [(reply, None) for reply in trip.replies(deadline)]
+    trip.send(safekeeping.commands(deadline))
+    replies = trip.replies(deadline)
+    lacking = safekeeping.lacking(replies[count:])
+    return [(reply, lacking) for reply in replies[:count]]
 
 
 def _is_noscript(reply: Reply) -> bool:
     return isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
 
 
-def _call(envelope: Envelope, max_waiting: int) -> tuple[bytes | str | int, ...]:
-    fields = [part for pair in envelope.to_fields().items() for part in pair]
-    return (
-        4,
-        keys.recent(envelope.company, ids.external_id_digest(envelope.external_id)),
-        keys.INTAKE,
-        keys.COMPANIES,
-        keys.waiting(envelope.company),
-        envelope.company,
-        envelope.content_digest,
-        keys.RECENT_TTL_SECONDS,
+def _call(envelope: Envelope, max_waiting: int, *, by_text: bool = False) -> bytes:
+    """A call of the script, packed as Redis reads it: by its digest, which Redis may have forgotten, or by its text."""
+    form = _form(
+        by_text,
         max_waiting,
-        COMPANIES_FRESH_SECONDS,
-        *fields,
+        envelope.company,
+        envelope.body_version,
+        envelope.priority,
+        envelope.due_at,
+        envelope.deadline,
     )
+    recent = keys.recent(envelope.company, ids.external_id_digest(envelope.external_id)).encode()
+    external_id, digest, body = envelope.external_id.encode(), envelope.content_digest, envelope.body
+    return form % (
+        *(len(recent), recent, len(digest), digest),
+        *(len(external_id), external_id, len(digest), digest, len(body), body),
+    )
+
+
+@lru_cache(64)
+def _form(
+    by_text: bool,
+    max_waiting: int,
+    company: str,
+    body_version: int,
+    priority: Priority,
+    due_at: datetime | None,
+    deadline: datetime | None,
+) -> bytes:
+    """A call with gaps for what is the order's own: packing all the other words each time would cost more than them."""
+    script = ("EVAL", _SCRIPT) if by_text else ("EVALSHA", _SHA)
+    words: list[bytes | str | int | None] = [
+        *(*script, 4, None, keys.INTAKE, keys.COMPANIES, keys.waiting(company)),
+        *(company, None, keys.RECENT_TTL_SECONDS, max_waiting, COMPANIES_FRESH_SECONDS),
+    ]
+    for name, value in Envelope(company, "", b"", b"", body_version, priority, due_at, deadline).to_fields().items():
+        words += [name, None if name in _OWN_FIELDS else value]
+    return b"*%d\r\n" % len(words) + b"".join(map(_packed, words))
+
+
+def _packed(word: bytes | str | int | None) -> bytes:
+    """A word of a command in Redis' protocol, "%" doubled; None is a gap for another one."""
+    if word is None:
+        return b"$%d\r\n%b\r\n"
+    raw = word if isinstance(word, bytes) else str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(raw), raw.replace(b"%", b"%%"))
 
 
 def _read(reply: Reply, lacking: str | None) -> Acceptance | NotAnswered:

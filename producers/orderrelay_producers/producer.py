@@ -15,21 +15,23 @@ from orderrelay_producers.errors import OrderConflict, QueueFull, QueueUnavailab
 from orderrelay_producers.estimate import Estimate, read_estimate
 from orderrelay_producers.job import Job
 from orderrelay_producers.patience import Patience
+from orderrelay_producers.ready import ReadyOrder, each_ready, make_ready
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_producers.safekeeping import Safekeeping
 from orderrelay_producers.terms import Terms
 from orderrelay_shared import ids
 from orderrelay_shared.job_status import JobStatus, content_mark
-from orderrelay_shared.orders import Order, OrderInvalid, Problem
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
     from redis import Redis
 
+    from orderrelay_shared.intake import Envelope
+    from orderrelay_shared.orders import Order, OrderInvalid
     from orderrelay_shared.settings import ProducerSettings
 
 #: Orders that travel to Redis together.
@@ -131,26 +133,26 @@ class OrderProducer:
         give_up_at = time.monotonic() + timeout
         terms = Terms(priority, due_at, deadline)
         company = _normal(company)
-        order = self._checked(order)
+        ready = make_ready(0, order, company, terms, self._settings.external_id_max_length)
         client = self._client(timeout)
         safekeeping = Safekeeping() if booked else self._safekeeping
         patience = Patience(timeout if block else 0.0, ends_at=give_up_at)
         while True:
-            (line,) = self._accept(client, [(0, order)], company, terms, give_up_at, safekeeping)
+            ((line, _),) = self._accept(client, [ready], [ready.envelope], give_up_at, safekeeping)
             if line.result is not LineResult.FULL or not patience.wait():
                 break
         if line.error is not None:
             raise line.error
-        job = self._job(order, company)
+        job = line.job if line.job is not None else self._job(ready)
         if booked:
             word = following.wait_until_booked(client, job.id, deadline=give_up_at)
             if word is None:
                 raise QueueUnavailable(
-                    order, True, f"accepted but not yet booked within {timeout:g} s: is a worker running?"
+                    ready.order, True, f"accepted but not yet booked within {timeout:g} s: is a worker running?"
                 )
             booked_as = JobStatus.from_json(word)
-            if booked_as is not None and booked_as.content not in (None, content_mark(order.content_digest())):
-                raise OrderConflict(order, job.id)
+            if booked_as is not None and booked_as.content not in (None, content_mark(ready.envelope.content_digest)):
+                raise OrderConflict(ready.order, job.id)
         return job
 
     def enqueue_many(
@@ -269,16 +271,12 @@ class OrderProducer:
         numbered = enumerate(orders)
         give_up_at: float | None = None
         while batch := list(islice(numbered, batch_size)):
-            lines: dict[int, ReportLine] = {}
-            checked: list[tuple[int, Order]] = []
-            for index, order in batch:
-                try:
-                    checked.append((index, self._checked(order)))
-                except OrderInvalid as error:
-                    lines[index] = ReportLine(index, LineResult.REFUSED, error=error)
+            ready: list[ReadyOrder] = []
+            refused: dict[int, OrderInvalid] = {}
+            coming = each_ready(batch, company, terms, self._settings.external_id_max_length, ready, refused)
             if give_up_at is None or time.monotonic() < give_up_at:
                 started_at = time.monotonic()
-                sent = self._accept_in_time(client, checked, company, terms, timeout, patience)
+                sent = self._accept_in_time(client, ready, coming, timeout, patience)
                 if any(line.result is LineResult.UNAVAILABLE for line in sent):
                     give_up_at = give_up_at if give_up_at is not None else started_at + timeout
                     time.sleep(min(_AFTER_FAILURE_SECONDS, max(0.0, give_up_at - time.monotonic())))
@@ -286,55 +284,56 @@ class OrderProducer:
                     give_up_at = None
             else:
                 unreached = NotAnswered("Redis took nothing for too long, so this was not tried", maybe_taken=False)
-                sent = [self._line(index, order, company, unreached) for index, order in checked]
-            lines.update((line.index, line) for line in sent)
+                sent = [self._line(ready[-1], unreached) for _ in coming]
+            lines = {line.index: line for line in sent}
+            for index, error in refused.items():
+                lines[index] = ReportLine(index, LineResult.REFUSED, error=error)
             yield from (lines[index] for index, _ in batch)
 
     def _accept_in_time(
         self,
         client: Redis,
-        orders: list[tuple[int, Order]],
-        company: str,
-        terms: Terms,
+        ready: list[ReadyOrder],
+        coming: Iterable[Envelope],
         timeout: float,
         patience: Patience,
     ) -> list[ReportLine]:
         """Try a batch, and of it again and again, in order, what finds the queue full."""
         taken: list[ReportLine] = []
         while True:
-            lines = self._accept(client, orders, company, terms, time.monotonic() + timeout, self._safekeeping)
+            answered = self._accept(client, ready, coming, time.monotonic() + timeout, self._safekeeping)
+            lines = [line for line, _ in answered]
             full = [line for line in lines if line.result is LineResult.FULL]
+            if not full:
+                if lines:
+                    patience.encourage()
+                return taken + lines
             taken += [line for line in lines if line.result is not LineResult.FULL]
             if len(full) < len(lines):
                 patience.encourage()
-            if not full or any(line.result is LineResult.UNAVAILABLE for line in lines) or not patience.wait():
+            if any(line.result is LineResult.UNAVAILABLE for line in lines) or not patience.wait():
                 return taken + full
-            again = {line.index for line in full}
-            orders = [(index, order) for index, order in orders if index in again]
+            ready = [one for line, one in answered if line.result is LineResult.FULL]
+            coming = [one.envelope for one in ready]
 
     def _accept(
         self,
         client: Redis,
-        orders: list[tuple[int, Order]],
-        company: str,
-        terms: Terms,
+        ready: Sequence[ReadyOrder],
+        envelopes: Iterable[Envelope],
         deadline: float,
         safekeeping: Safekeeping,
-    ) -> list[ReportLine]:
-        if not orders:
-            return []
-        envelopes = [terms.envelope(company, order) for _, order in orders]
+    ) -> list[tuple[ReportLine, ReadyOrder]]:
+        """Hand envelopes over; when all have been read, `ready` has as many members, to which they belong."""
         answers = accept(
             client, envelopes, max_waiting=self._settings.max_waiting, deadline=deadline, safekeeping=safekeeping
         )
-        return [
-            self._line(index, order, company, answer) for (index, order), answer in zip(orders, answers, strict=True)
-        ]
+        return [(self._line(one, answer), one) for one, answer in zip(ready, answers, strict=True)]
 
-    def _line(self, index: int, order: Order, company: str, answer: Acceptance | NotAnswered) -> ReportLine:
-        job = self._job(order, company)
+    def _line(self, ready: ReadyOrder, answer: Acceptance | NotAnswered) -> ReportLine:
+        index, job = ready.number, self._job(ready)
         if isinstance(answer, NotAnswered):
-            unavailable = QueueUnavailable(order, answer.maybe_taken, answer.reason)
+            unavailable = QueueUnavailable(ready.order, answer.maybe_taken, answer.reason)
             return ReportLine(index, LineResult.UNAVAILABLE, job, unavailable)
         match answer.verdict:
             case Verdict.ACCEPTED:
@@ -342,28 +341,18 @@ class OrderProducer:
             case Verdict.ALREADY:
                 return ReportLine(index, LineResult.ALREADY, job)
             case Verdict.CONFLICT:
-                return ReportLine(index, LineResult.CONFLICT, job, OrderConflict(order, job.id))
+                return ReportLine(index, LineResult.CONFLICT, job, OrderConflict(ready.order, job.id))
             case Verdict.FULL:
-                full = QueueFull(order, answer.waiting, self._settings.max_waiting)
+                full = QueueFull(ready.order, answer.waiting, self._settings.max_waiting)
                 return ReportLine(index, LineResult.FULL, job, full)
             case Verdict.UNKNOWN_COMPANY:
-                unknown = UnknownCompany(company, f"no worker serves it; workers serve {answer.companies}")
+                reason = f"no worker serves it; workers serve {answer.companies}"
+                unknown = UnknownCompany(ready.envelope.company, reason)
                 return ReportLine(index, LineResult.REFUSED, error=unknown)
 
-    def _checked(self, order: Order | Mapping[str, object] | OrderInvalid) -> Order:
-        """The order, valid and with an ExternalId of an allowed length."""
-        if isinstance(order, OrderInvalid):
-            raise order
-        order = Order.parse(order)
-        external_id = order.ensure_external_id()
-        problem = ids.external_id_problem(external_id, self._settings.external_id_max_length)
-        if problem is not None:
-            raise OrderInvalid((Problem("ExternalId", problem),))
-        return order
-
-    def _job(self, order: Order, company: str) -> Job:
-        external_id = order.ensure_external_id()
-        return Job(ids.job_id(company, external_id), external_id, company, self)
+    def _job(self, ready: ReadyOrder) -> Job:
+        envelope = ready.envelope
+        return Job(envelope.job_id, envelope.external_id, envelope.company, self)
 
     def _client(self, timeout: float) -> Redis:
         if self._given is not None:

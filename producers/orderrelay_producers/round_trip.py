@@ -7,12 +7,11 @@ does not say whether the command had left, nor which commands of a pipeline had 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from redis import Redis
     from redis.exceptions import ResponseError
@@ -64,41 +63,92 @@ def round_trip(client: Redis, commands: Sequence[Command], *, deadline: float) -
     Returns:
         As many members as there are commands.
     """
+    with Trip(client) as trip:
+        trip.send(commands)
+        return trip.replies(deadline)
+
+
+class Trip:
+    """A round trip whose commands may leave in several pieces, so that Redis works on one while the next is made.
+
+    It takes a connection of the client's pool, which goes back when the context ends: closed, if replies are unread.
+    Nothing raises what Redis or the network does; after a failure nothing more is sent.
+
+    Args:
+        client: Whose connection pool is used.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._connection: Any = None
+        self._count = 0
+        self._departed = 0
+        self._answered = 0
+        self._reason: str | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._connection = self._pool.get_connection()
+        except _failures() as error:
+            self._reason = _seen(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            if self._reason is not None or self._answered < self._departed:
+                self._connection.disconnect()
+            self._pool.release(self._connection)
+
+    def send(self, commands: Sequence[Command | bytes]) -> None:
+        """Send some more commands; those that are bytes are packed already."""
+        self._count += len(commands)
+        if self._reason is not None:
+            return
+        try:
+            if not self._departed:
+                # Here, and not within sending, so that its failure proves that nothing was sent.
+                self._connection.check_health()
+            packed = self._packed(commands)
+            self._departed = self._count
+            self._connection.send_packed_command(packed, check_health=False)
+        except _failures() as error:
+            self._reason = _seen(error)
+
+    def replies(self, deadline: float) -> list[Reply]:
+        """The replies to all that was sent, in order, as many as there were commands.
+
+        Args:
+            deadline: When to give up waiting for them, by `time.monotonic()`.
+        """
+        replies: list[Reply] = []
+        if self._reason is None:
+            try:
+                for _ in range(self._count):
+                    replies.append(reply := _read(self._connection, deadline))
+                    self._answered += 1
+                    if isinstance(reply, ErrorReply) and reply.code in _CLOSING:
+                        self._reason = reply.text
+                        break
+            except _failures() as error:
+                self._reason = _seen(error)
+        reason = self._reason or ""
+        replies += [NoReply(reason, sent=True)] * (self._departed - len(replies))
+        return replies + [NoReply(reason, sent=False)] * (self._count - len(replies))
+
+    def _packed(self, commands: Sequence[Command | bytes]) -> list[bytes]:
+        if all(isinstance(command, bytes) for command in commands):
+            return [b"".join(cast("Sequence[bytes]", commands))]
+        packed: list[bytes] = []
+        for command in commands:
+            packed += [command] if isinstance(command, bytes) else self._connection.pack_command(*command)
+        return packed
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What Redis and the network raise."""
     from redis import exceptions  # noqa: PLC0415  redis takes long to import, and callers may never enqueue
 
-    replies: list[Reply] = []
-    sent = False
-    reason = ""
-    try:
-        with _connection(client) as connection:
-            connection.check_health()  # Here, and not within sending, so that its failure proves that nothing was sent.
-            packed = connection.pack_commands(commands)
-            sent = True
-            connection.send_packed_command(packed, check_health=False)
-            for _ in commands:
-                replies.append(reply := _read(connection, deadline))
-                if isinstance(reply, ErrorReply) and reply.code in _CLOSING:
-                    reason = reply.text
-                    break
-    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-        reason = _seen(error)
-    except exceptions.ResponseError as error:  # While connecting, as `_read` returns those that answer a command.
-        reason = f"Redis refuses the connection: {error}"
-    return replies + [NoReply(reason, sent)] * (len(commands) - len(replies))
-
-
-@contextmanager
-def _connection(client: Redis) -> Generator[Any, None, None]:
-    """A connection of the client's pool, which goes back closed if it was left with replies unread."""
-    pool: Any = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        yield connection
-    except BaseException:
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(connection)
+    return (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ResponseError, OSError)
 
 
 def _read(connection: Any, deadline: float) -> Reply:
@@ -145,4 +195,6 @@ def _seen(error: Exception) -> str:
         return "Redis refuses the user or password of ORDERRELAY_REDIS_URL"
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "Redis did not answer in time"
+    if isinstance(error, exceptions.ResponseError):  # While connecting, as `_read` returns those that answer a command.
+        return f"Redis refuses the connection: {error}"
     return f"Redis cannot be reached ({str(error).rstrip('. ')})"

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orderrelay_shared.intake import Envelope
+from orderrelay_shared.orders import seal
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orderrelay_shared.orders import Order
+
+
+_PRIORITIES: Final = tuple(Priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Terms:
     deadline: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.priority not in list(Priority):
+        if self.priority not in _PRIORITIES:
             raise ValueError(f"priority is {self.priority!r}; it may be {', '.join(Priority)}")
         for name, at in (("due_at", self.due_at), ("deadline", self.deadline)):
             if at is not None and at.utcoffset() is None:
@@ -49,13 +55,18 @@ class Terms:
                 f"deadline is {self.deadline.isoformat()}, which is not after due_at, {self.due_at.isoformat()}"
             )
 
-    def envelope(self, company: str, order: Order) -> Envelope:
-        """An order with these terms, as it travels."""
+    def envelope(self, company: str, order: Order | Mapping[str, object]) -> Envelope:
+        """An order with these terms, as it travels; it gets an ExternalId if it has none.
+
+        Raises:
+            OrderInvalid: The order breaks the rules.
+        """
+        external_id, content_digest, body = seal(order)
         return Envelope(
             company,
-            order.ensure_external_id(),
-            order.content_digest(),
-            order.body(),
+            external_id,
+            content_digest,
+            body,
             priority=Priority(self.priority),
             due_at=self.due_at,
             deadline=self.deadline,

@@ -279,6 +279,43 @@ def test_a_connection_lost_amid_a_batch_keeps_the_answers_before() -> None:
     assert answers[2].maybe_taken
 
 
+def test_orders_that_were_made_too_late_are_not_taken() -> None:
+    """Orders that are made as they are sent have a verdict each, also those behind a failure, which never left."""
+    with redis.Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as client:
+        coming = (envelope(f"A-{number}") for number in range(120))
+        answers = accept(client, coming, max_waiting=1000, deadline=time.monotonic() + 2.0)
+    assert len(answers) == 120
+    assert not any(answer.maybe_taken for answer in answers if isinstance(answer, NotAnswered))
+
+
+def test_an_error_in_making_orders_is_the_callers(fake_or_real_redis: redis.Redis) -> None:
+    """It comes through, and the replies that were not read are never taken for those of the next orders."""
+
+    def coming() -> Iterator[Envelope]:
+        yield from (envelope(f"A-{number}") for number in range(60))
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        accept(fake_or_real_redis, coming(), max_waiting=1000, deadline=time.monotonic() + 2.0)
+    (answer,) = accept(fake_or_real_redis, [envelope("B-1")], max_waiting=1000, deadline=time.monotonic() + 2.0)
+    (known,) = [entry_id for entry_id, entry in stream(fake_or_real_redis).items() if entry == envelope("B-1")]
+    assert isinstance(answer, Acceptance)
+    assert answer.entry_id.encode() == known
+
+
+def test_time_to_make_orders_does_not_count(fake_or_real_redis: redis.Redis) -> None:
+    """The deadline is Redis' alone: orders that take longer to make than that are accepted all the same."""
+
+    def coming() -> Iterator[Envelope]:
+        for number in range(100):
+            ready_at = time.monotonic() + 0.01
+            wait_until(lambda at=ready_at: time.monotonic() >= at, what="an order is made")  # type: ignore[misc]
+            yield envelope(f"A-{number}")
+
+    answers = accept(fake_or_real_redis, coming(), max_waiting=1000, deadline=time.monotonic() + 0.5)
+    assert {verdict(answer) for answer in answers} == {Verdict.ACCEPTED}
+
+
 def test_a_silent_redis_costs_no_more_than_the_deadline() -> None:
     """A server that never answers is given up at the deadline, whatever the socket's own timeout."""
     with (
