@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from orderrelay_shared.job_status import JobStatus
 
-_REFUSED, _USAGE, _UNREACHABLE = 1, 2, 3
+_REFUSED, _USAGE, _UNREACHABLE, _INTERRUPTED = 1, 2, 3, 130
 
 _Company = Annotated[str, typer.Option(help="Alias of the company that the orders belong to.")]
 _Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object as the last line.")]
@@ -36,7 +36,13 @@ def enqueue(
     file: Annotated[str, typer.Argument(help="JSONL: one order as a JSON object a line; '-' for standard input.")],
     *,
     company: _Company = "default",
-    rejects: Annotated[Path | None, typer.Option(help="Write refused lines to this file, as they were.")] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="Write refused lines to this file, as they were; with --from-line, add them to it."),
+    ] = None,
+    from_line: Annotated[
+        int, typer.Option(min=1, help="Begin at this line, which a run that was stopped has told.")
+    ] = 1,
     batch: Annotated[
         str, typer.Option(help="Name that tells orders without ExternalId from identical ones in another file.")
     ] = "",
@@ -52,7 +58,9 @@ def enqueue(
     """Hand over the orders of a file. Running it again on the same file adds nothing.
 
     An order without ExternalId gets one that is derived from its content, so it is the same at every run.
-    Exit code: 0 all taken, 1 some refused, 2 wrong usage or an unreadable file, 3 Redis unreachable or the queue full.
+    If it is stopped, by Ctrl-C too, it tells the line at which to go on.
+    Exit code: 0 all taken, 1 some refused, 2 wrong usage or an unreadable file, 3 Redis unreachable or the queue full,
+    130 interrupted.
     """
     alias = _alias(company)
     try:
@@ -61,23 +69,30 @@ def enqueue(
         _end(str(error), _USAGE)
     with ExitStack() as opened:
         stream = opened.enter_context(_reading(file))
-        rejected = opened.enter_context(_writing(rejects, stream)) if rejects is not None else None
+        rejected = opened.enter_context(_writing(rejects, stream, from_line)) if rejects is not None else None
         producer = opened.enter_context(OrderProducer())
         name = "standard input" if file == "-" else file
         say, advance = opened.enter_context(_progress(stream))
-        run = FileRun(name, stream, batch=batch, rejected=rejected, say=say, advance=advance)
+        run = FileRun(name, stream, batch=batch, rejected=rejected, say=say, advance=advance, from_line=from_line)
+        interrupted = False
         try:
             run.enqueue(producer, company=alias, terms=terms, wait=wait, timeout=timeout)
         except UnknownCompany as error:
             _end(str(error), _USAGE)
+        except KeyboardInterrupt:
+            run.interrupt()
+            interrupted = True
     if run.stopped is not None:
         typer.echo(f"{name}: stopped: {run.stopped}. {run.taken_so_far}", err=True)
     if as_json:
-        print_json({**run.counts, "company": alias, "finished": run.stopped is None})
+        next_line = {"next_line": run.next_line} if run.stopped is not None else {}
+        print_json({**run.counts, "company": alias, "finished": run.stopped is None, **next_line})
     elif run.stopped is None:
         see = f" (see {rejects})" if rejects is not None and run.refused else ""
         follow = f"; follow with: orderrelay status {run.some_job.id}" if run.some_job is not None else ""
         typer.echo(f"{run.accepted} accepted, {run.refused} refused{see}, {run.already} already there{follow}")
+    if interrupted:
+        raise typer.Exit(_INTERRUPTED)
     if run.stopped is not None:
         raise typer.Exit(_UNREACHABLE if run.stopped_by_queue else _USAGE)
     if run.refused:
@@ -186,12 +201,13 @@ def _reading(file: str) -> AbstractContextManager[BinaryIO]:
         _end(f"{file}: cannot be read: {error.strerror}", _USAGE)
 
 
-def _writing(rejects: Path, stream: BinaryIO) -> BinaryIO:
+def _writing(rejects: Path, stream: BinaryIO, from_line: int) -> BinaryIO:
     try:
         # Refused lines often are corrected and enqueued in place; truncating them before reading would lose them.
         if rejects.exists() and stream is not sys.stdin.buffer and rejects.samefile(stream.name):
             _end(f"{rejects}: is the file that is read; write refused lines to another", _USAGE)
-        return rejects.open("wb")
+        # What the run that was stopped had refused stands there.
+        return rejects.open("wb" if from_line == 1 else "ab")
     except OSError as error:
         _end(f"{rejects}: cannot be written: {error.strerror}", _USAGE)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, cast
 
 from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.files import FileUnreadable, Line, Occurrences, read_lines
 from orderrelay_producers.report import LineResult, ReportLine
+from orderrelay_shared import wire
 from orderrelay_shared.orders import Order
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from orderrelay_producers.job import Job
     from orderrelay_producers.producer import OrderProducer
     from orderrelay_producers.terms import Terms
+
+#: So many lines that are already there are told one by one; of a large file that is run again all are.
+_MOST_ALREADY_TOLD: Final = 20
 
 
 class FileRun:
@@ -29,6 +34,8 @@ class FileRun:
         rejected: Where refused lines are written as they were, or None.
         say: Tells the person one line.
         advance: Is told how many bytes of the file are done.
+        from_line: The first line to enqueue, counted from 1. Those before are only read, as the ids of orders without
+            ExternalId depend on them.
 
     Attributes:
         accepted: Lines taken now.
@@ -37,6 +44,7 @@ class FileRun:
         conflicts: Lines whose ExternalId belongs to another order.
         maybe_taken: Lines of which it is not known.
         some_job: A job to follow: the first that was accepted, or else that was there already.
+        next_line: Where another run has to begin: of every line before it is known and told what became of it.
         stopped: Why the run ended before the file did, or None.
         stopped_by_queue: Whether that was Redis or the queue, and not the file.
     """
@@ -50,6 +58,7 @@ class FileRun:
         rejected: BinaryIO | None,
         say: Callable[[str], None],
         advance: Callable[[int], None],
+        from_line: int = 1,
     ) -> None:
         self._name = name
         self._stream = stream
@@ -57,9 +66,11 @@ class FileRun:
         self._rejected = rejected
         self._say = say
         self._advance = advance
+        self._from_line = from_line
         self._under_way: deque[Line] = deque()
         self.accepted = self.already = self.refused = self.conflicts = self.maybe_taken = 0
         self.some_job: Job | None = None
+        self.next_line = from_line
         self.stopped: str | None = None
         self.stopped_by_queue = False
 
@@ -75,8 +86,14 @@ class FileRun:
         maybe = f", {self.maybe_taken} perhaps" if self.maybe_taken else ""
         return (
             f"{self.accepted + self.already} lines are taken{maybe}, {self.refused} refused. "
-            "Running the same command again is safe: no order is taken twice."
+            "Running the same command again is safe: no order is taken twice. "
+            f"To go on where it stopped, add --from-line {self.next_line}"
         )
+
+    def interrupt(self) -> None:
+        """Note that a person stopped the run; lines that were on their way are perhaps taken."""
+        self.maybe_taken += len(self._under_way)
+        self.stopped = f"interrupted at line {self.next_line}"
 
     def enqueue(
         self, producer: OrderProducer, *, company: str, terms: Terms, wait: float, timeout: float
@@ -96,14 +113,17 @@ class FileRun:
         for line in producer.enqueue_batches(self._orders(), company=company, terms=terms, wait=wait, timeout=timeout):
             self._settle(self._under_way.popleft(), line)
 
-    def _orders(self) -> Iterator[Order | OrderInvalid]:
+    def _orders(self) -> Iterator[Order | dict[str, object] | OrderInvalid]:
         try:
             for line in read_lines(self._stream):
                 if self.stopped is not None:
                     return
+                if line.number < self._from_line:
+                    self._pass_over(line)
+                    continue
                 self._under_way.append(line)
                 try:
-                    yield self._occurrences.identify(Order.from_json(line.text))
+                    yield _named(line) or self._occurrences.identify(Order.from_json(line.text))
                 except OrderInvalid as error:
                     yield error
         except FileUnreadable as error:
@@ -111,8 +131,17 @@ class FileRun:
         except OSError as error:
             self.stopped = f"cannot be read further: {error.strerror}"
 
+    def _pass_over(self, line: Line) -> None:
+        """Count an order that an earlier run took, if its id had to be derived."""
+        self._advance(line.end)
+        with suppress(OrderInvalid):
+            if _named(line) is None:
+                self._occurrences.identify(Order.from_json(line.text))
+
     def _settle(self, line: Line, outcome: ReportLine) -> None:
         self._advance(line.end)
+        if not self.stopped_by_queue and outcome.result not in (LineResult.FULL, LineResult.UNAVAILABLE):
+            self.next_line = line.number + 1
         match outcome.result:
             case LineResult.ACCEPTED:
                 if self.accepted == 0:
@@ -121,15 +150,23 @@ class FileRun:
             case LineResult.ALREADY:
                 self.already += 1
                 self.some_job = self.some_job or outcome.job
-                self._tell(line, f"already there, job {outcome.job.id if outcome.job else ''}")
+                self._tell_already(line, outcome.job)
             case LineResult.REFUSED | LineResult.CONFLICT:
                 self._refuse(line, outcome.error)
             case LineResult.FULL | LineResult.UNAVAILABLE:
                 self._stop(line, outcome.error)
 
+    def _tell_already(self, line: Line, job: Job | None) -> None:
+        if self.already <= _MOST_ALREADY_TOLD:
+            self._tell(line, f"already there, job {job.id if job else ''}")
+        elif self.already == _MOST_ALREADY_TOLD + 1:
+            self._say(f"{self._name}: more lines are already there; from here on they are only counted")
+
     def _refuse(self, line: Line, error: Exception | None) -> None:
         if isinstance(error, UnknownCompany):
             raise error
+        if self.stopped_by_queue:
+            return  # The run that goes on from there tells it.
         self.refused += 1
         self.conflicts += isinstance(error, OrderConflict)
         for problem in str(error).splitlines():
@@ -151,3 +188,15 @@ class FileRun:
 
     def _tell(self, line: Line, text: str) -> None:
         self._say(f"{self._name}:{line.number}: {text}")
+
+
+def _named(line: Line) -> dict[str, object] | None:
+    """The order as it stands in the line, unchecked, if it has an ExternalId."""
+    try:
+        value = wire.loads(line.text)
+    except wire.WireInvalid:
+        return None
+    if not isinstance(value, dict):
+        return None
+    order = cast("dict[str, object]", value)
+    return order if order.get("ExternalId", order.get("external_id")) is not None else None

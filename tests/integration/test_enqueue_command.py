@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -226,6 +227,69 @@ def test_a_full_queue_stops_the_run(
     result = run("enqueue", orders)
     assert result.exit_code == 3
     assert "2 orders wait, and 2 may (ORDERRELAY_MAX_WAITING) at line 3. 2 lines are taken" in result.stderr
+
+
+def test_a_run_that_was_stopped_is_gone_on_with(
+    run: Callable[..., Result], orders: Path, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+) -> None:
+    """The line that is told is where to go on: nothing is sent twice, and ids are those that one run would give."""
+    orders.write_bytes(line() * 3 + line("A-4") + line())
+    monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "2")
+    stopped = run("enqueue", orders, "--json")
+    assert "add --from-line 3" in stopped.stderr
+    assert json.loads(stopped.stdout)["next_line"] == 3
+    monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "100")
+    assert run("enqueue", orders, "--from-line", 3).stdout.startswith("3 accepted, 0 refused, 0 already there")
+    assert len(arrived(redis_client)) == len(set(arrived(redis_client))) == 5
+    assert run("enqueue", orders).stdout.startswith("0 accepted, 0 refused, 5 already there")
+
+
+def test_going_on_keeps_what_was_refused_before(
+    run: Callable[..., Result], orders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refused lines of both runs are in the file, each once, also one that stands just behind the stop."""
+    rejects = tmp_path / "rejects.jsonl"
+    orders.write_bytes(b"bad 1\n" + line("A-1") + line("A-2") + b"bad 2\n")
+    monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "1")
+    stopped = run("enqueue", orders, "--rejects", rejects)
+    assert "add --from-line 3" in stopped.stderr
+    assert rejects.read_bytes() == b"bad 1\n"
+    monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "100")
+    assert run("enqueue", orders, "--rejects", rejects, "--from-line", 3).exit_code == 1
+    assert rejects.read_bytes() == b"bad 1\nbad 2\n"
+
+
+def test_of_many_lines_that_were_there_only_some_are_told(run: Callable[..., Result], orders: Path) -> None:
+    """A large file that is run again does not fill the screen; the summary counts."""
+    orders.write_bytes(b"".join(line(f"A-{number}") for number in range(100)))
+    run("enqueue", orders)
+    again = run("enqueue", orders)
+    assert len(again.stderr.splitlines()) == 21
+    assert "only counted" in again.stderr.splitlines()[-1]
+    assert "100 already there" in again.stdout
+
+
+def test_ctrl_c_tells_where_to_go_on(redis_url: str) -> None:
+    """A person who stops a run is told how many lines are taken, and the line to go on with."""
+    program = "import typer, orderrelay_producers.commands as c; typer.run(c.enqueue)"
+    command = [sys.executable, "-c", program, "-", "--json"]
+    environment = {**os.environ, "ORDERRELAY_REDIS_URL": redis_url}
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, stderr=-1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"".join(line(f"A-{number}") for number in range(499)) + b"bad\n" + line("B-1") * 200)
+        process.stdin.flush()
+        assert (
+            b"standard input:500: " in process.stderr.readline()
+        )  # A batch is settled; the rest of the next is awaited.
+        process.send_signal(signal.SIGINT)
+        process.wait(30.0)
+        out, err = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 130
+    assert err.startswith(b"standard input: stopped: interrupted at line 501. 499 lines are taken")
+    assert b"add --from-line 501" in err
+    assert json.loads(out)["next_line"] == 501
 
 
 def test_progress_is_shown_on_a_terminal(redis_url: str, tmp_path: Path) -> None:
