@@ -106,6 +106,9 @@ def _add_some(document: dict[str, Any], annotations: dict[str, str], chance: ran
         name = chance.choice(names)
         values = _VALUES[annotations[name].removesuffix(" | None")]
         document[_spelled(name, chance)] = None if chance.random() < 0.1 else chance.choice(values)
+    if chance.random() < 0.05:  # By both names.
+        name = chance.choice(tuple(names))
+        document |= {name: chance.choice(("1", 1, None)), vendor_name(name): chance.choice(("1", 1))}
     if document and chance.random() < 0.03:
         del document[chance.choice(tuple(document))]
     if chance.random() < 0.03:
