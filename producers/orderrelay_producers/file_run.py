@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _MOST_ALREADY_TOLD: Final = 20
 
 
+#: Longer lines, in bytes, are made into an `Order` first, which tells whether it is too large before it has an id.
+_LONGEST_SIMPLE_LINE: Final = 100_000
+
+
 class FileRun:
     """Enqueues a file's orders and counts what became of them.
 
@@ -123,7 +127,7 @@ class FileRun:
                     continue
                 self._under_way.append(line)
                 try:
-                    yield _named(line) or self._occurrences.identify(Order.from_json(line.text))
+                    yield self._identified(line)
                 except OrderInvalid as error:
                     yield error
         except FileUnreadable as error:
@@ -131,12 +135,27 @@ class FileRun:
         except OSError as error:
             self.stopped = f"cannot be read further: {error.strerror}"
 
+    def _identified(self, line: Line) -> Order | dict[str, object]:
+        """The order with an ExternalId; one that had it is not checked yet.
+
+        Raises:
+            OrderInvalid: The line is no order, or breaks the rules.
+        """
+        text = line.text
+        if len(text) <= _LONGEST_SIMPLE_LINE:
+            with suppress(wire.WireInvalid):
+                value = wire.loads(text)
+                if isinstance(value, dict):
+                    order = cast("dict[str, object]", value)
+                    named = order.get("ExternalId") is not None or order.get("external_id") is not None
+                    return order if named else self._occurrences.name(order)
+        return self._occurrences.identify(Order.from_json(text))
+
     def _pass_over(self, line: Line) -> None:
         """Count an order that an earlier run took, if its id had to be derived."""
         self._advance(line.end)
         with suppress(OrderInvalid):
-            if _named(line) is None:
-                self._occurrences.identify(Order.from_json(line.text))
+            self._identified(line)
 
     def _settle(self, line: Line, outcome: ReportLine) -> None:
         self._advance(line.end)
@@ -188,15 +207,3 @@ class FileRun:
 
     def _tell(self, line: Line, text: str) -> None:
         self._say(f"{self._name}:{line.number}: {text}")
-
-
-def _named(line: Line) -> dict[str, object] | None:
-    """The order as it stands in the line, unchecked, if it has an ExternalId."""
-    try:
-        value = wire.loads(line.text)
-    except wire.WireInvalid:
-        return None
-    if not isinstance(value, dict):
-        return None
-    order = cast("dict[str, object]", value)
-    return order if order.get("ExternalId", order.get("external_id")) is not None else None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from orderrelay_shared import order_content
+from orderrelay_shared.orders import sound_properties
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
@@ -90,7 +93,20 @@ class Occurrences:
         """The order itself if it has an ExternalId, else a copy that has one derived."""
         if order.external_id is not None:
             return order
-        content = int.from_bytes(order.content_digest()[:8])
+        return order.model_copy(update={"external_id": self._derive(order.given_properties())})
+
+    def name(self, order: dict[str, object]) -> dict[str, object]:
+        """As `identify`, for the properties of an order without ExternalId: they with one.
+
+        Raises:
+            OrderInvalid: The order breaks the rules.
+        """
+        named = {**order, "ExternalId": self._derive(sound_properties(order))}
+        named.pop("external_id", None)
+        return named
+
+    def _derive(self, properties: dict[str, object]) -> str:
+        content = int.from_bytes(order_content.content_digest(properties, None)[:8])
         occurrence = self._counts.get(content, 0) + 1
         self._counts[content] = occurrence
-        return order.model_copy(update={"external_id": order.derived_external_id(occurrence, self.batch)})
+        return order_content.derived_external_id(properties, occurrence, self.batch)

@@ -323,6 +323,18 @@ def seal(value: Order | Mapping[str, object]) -> Sealed:
     return Sealed(external_id, order_content.content_digest(properties, external_id), order_content.body(properties))
 
 
+def sound_properties(value: Mapping[str, object]) -> dict[str, object]:
+    """The properties of an order without ExternalId, as `order_content` takes them.
+
+    Raises:
+        OrderInvalid: Something is missing or wrong; all of it is told.
+    """
+    if (properties := _read_plain(value)) is not None:
+        del properties["ExternalId"]
+        return properties
+    return Order.parse(value).given_properties()
+
+
 def wire_body(body: bytes, shape: Literal["array", "object"]) -> bytes:
     """The body of a request that carries one order: the order itself, or an array of it alone."""
     return b"[%s]" % body if shape == "array" else body

@@ -99,6 +99,16 @@ def test_the_batch_tells_files_apart() -> None:
     assert identified("monday", order()) != identified("tuesday", order())
 
 
+@pytest.mark.parametrize("spelling", ["ExternalId", "external_id"])
+def test_an_order_and_its_properties_get_the_same_id(spelling: str) -> None:
+    """Whether an order is read into an `Order` or not, its derived ExternalId is the same, and so is the order."""
+    properties: dict[str, object] = {**json.loads(order().body()), spelling: None}
+    occurrences, others = Occurrences("monday"), Occurrences("monday")
+    for _ in range(2):
+        named = Order.parse(occurrences.name(properties))
+        assert named.body() == others.identify(order()).body()
+
+
 def test_an_identified_order_says_so_on_the_wire() -> None:
     """The derived ExternalId goes to the vendor."""
     identified_order = Occurrences().identify(order())
