@@ -45,6 +45,7 @@ def main() -> None:
             bench = _Bench(client, server.url, arguments.orders)
             for measured in bench.all_cases(arguments.rounds):
                 print(json.dumps(measured), flush=True)
+            client.flushall()
         if arguments.lines:
             file = Path(folder) / "orders.jsonl"
             _write(file, arguments.lines, with_external_id=not arguments.without_external_id)
