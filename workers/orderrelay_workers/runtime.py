@@ -82,7 +82,7 @@ class Busy:
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _companies: dict[str, bool] = field(default_factory=dict[str, bool])
-    _wakes: dict[str, Callable[[], object]] = field(default_factory=lambda: {})
+    _wakes: dict[str, Callable[[], object]] = field(default_factory=dict[str, "Callable[[], object]"])
 
     def begin(self, company: str, wake: Callable[[], object] = lambda: None) -> bool:
         """Take up a company. False if it is being worked on; whoever works on it is told to look again.

@@ -1,4 +1,4 @@
-"""How fast one process hands orders over, and what that costs: `python -m tests.bench.enqueuing --help`.
+"""How fast one process hands orders over, and what that costs: `python -m tests.bench.producing --help`.
 
 Each case prints one JSON object: orders a second by the clock, and the CPU time of the producer and of Redis, which is
 steadier where other programs run. Plain Celery's `apply_async` of the same order takes turns with `enqueue`, so that
