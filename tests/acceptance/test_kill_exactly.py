@@ -23,7 +23,7 @@ _PACKAGE = "orderrelay_workers"
 _PLACES = {
     "in-settle-before-commit": f"before {_PACKAGE}.ledger.settling:write_events",
     "in-results-before-commit": f"after {_PACKAGE}.audit.results:_insert",
-    "settled-before-gate-report": f"before {_PACKAGE}.aftermath:Aftermath._report",
+    "settled-before-anything-more": f"before {_PACKAGE}.aftermath:Aftermath._judge_tokens",
     "answered-before-settle": f"before {_PACKAGE}.aftermath:settle_surely",
     "claimed-before-sending": f"after {_PACKAGE}.ledger.claims:claim",
     "read-before-commit": f"before {_PACKAGE}.ledger.booking:book",
@@ -61,7 +61,7 @@ _PLACES_OF_SEVERAL = {
     "sent": f"soon-after {_PACKAGE}.vendor.departure:Departure.begin",
     "answered": f"before {_PACKAGE}.aftermath:settle_surely",
     "settling": f"before {_PACKAGE}.ledger.settling:read_statuses",
-    "settled": f"before {_PACKAGE}.aftermath:Aftermath._report",
+    "settled": f"before {_PACKAGE}.aftermath:Aftermath._judge_tokens",
 }
 
 

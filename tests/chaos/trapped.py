@@ -36,7 +36,7 @@ WORKER_POINTS: Final = {
     "after the answer arrived": f"after {_WORKERS}.request_ends:read_order_answer",
     "before settle": f"before {_WORKERS}.aftermath:settle_surely",
     "in settle, before its commit": f"before {_WORKERS}.ledger.settling:write_events",
-    "after settle": f"before {_WORKERS}.aftermath:Aftermath._report",
+    "after settle": f"before {_WORKERS}.aftermath:Aftermath._judge_tokens",
     "in the results task": f"after {_WORKERS}.audit.results:_insert",
     "after the look-up": f"before {_WORKERS}.reconciliation:settle_lookups",
     "in the sweep, before its commit": f"before {_WORKERS}.ledger.sweeping:read_statuses",

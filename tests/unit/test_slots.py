@@ -8,12 +8,16 @@ import time
 
 import pytest
 
+from orderrelay_workers.gate import Kind, Permits
 from orderrelay_workers.slots import Lead, wait_for_slot
 
 
-def in_slot(late_seconds: float, tries: int = 0, draining: threading.Event | None = None) -> bool:
+def in_slot(
+    late_seconds: float, tries: int = 0, draining: threading.Event | None = None, saved_seconds: float = 0.0
+) -> bool:
     """Whether a request that is so late is still in its slot."""
-    return asyncio.run(wait_for_slot(time.monotonic() - late_seconds, draining, tries=tries))
+    at = time.monotonic() - late_seconds
+    return asyncio.run(wait_for_slot(at, draining, tries=tries, saved_seconds=saved_seconds))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,24 @@ def in_slot(late_seconds: float, tries: int = 0, draining: threading.Event | Non
 def test_patience_grows(late_seconds: float, tries: int, is_in_slot: bool) -> None:
     """A process that is always late sends all the same, after some missed slots; but never more than a second late."""
     assert in_slot(late_seconds, tries) is is_in_slot
+
+
+@pytest.mark.parametrize(
+    ("late_seconds", "saved_seconds", "is_in_slot"),
+    [(0.05, 0.0, False), (0.05, 1.0, True), (0.05, 0.02, False), (0.3, 5.0, False)],
+)
+def test_a_saved_burst_takes_a_while_to_begin(late_seconds: float, saved_seconds: float, is_in_slot: bool) -> None:
+    """What may begin at one instant is late only after a tenth of a second, as far as it had been saved up."""
+    assert in_slot(late_seconds, saved_seconds=saved_seconds) is is_in_slot
+
+
+def test_only_a_saved_burst_is_saved() -> None:
+    """Permits tell how long their slots have been lying unused; of paced ones that is nothing."""
+    burst = Permits("acme", Kind.ORDER, 3, -0.2, 0.1, None, 0.0, "", False, 0, 3)
+    assert [burst.saved_of(index) for index in range(3)] == pytest.approx([0.2, 0.1, 0.0])
+    assert [burst.wait_of(index) for index in range(3)] == [0.0, 0.0, 0.0]
+    paced = Permits("acme", Kind.ORDER, 2, 0.0, 0.1, None, 0.0, "", False, 0, 2)
+    assert [paced.saved_of(index) for index in range(2)] == [0.0, 0.0]
 
 
 def test_a_slot_ahead_is_waited_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -64,10 +65,9 @@ class Aftermath:
         unsent = unsent_claims(batch)
         settlements = [settlement for one in answered for settlement in _settlements(one, worker.boot_id)]
         worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
-        try:
-            settled = settle_surely(worker, settlements, unsent)
-        finally:  # whatever becomes of the settle, these requests are not in flight any more
-            self._report(report_of(batch, answered))
+        # Before the settle, however long that takes: these requests are not in flight any more.
+        self._report(report_of(batch, answered))
+        settled = settle_surely(worker, settlements, unsent)
         learn_size(self._size, answered)
         self._judge_tokens(answered)
         if settled is not None:
@@ -133,7 +133,10 @@ def _settlements(answered: Answered, worker: uuid.UUID) -> Iterable[Settlement]:
 
 
 def _tell(answered: Sequence[Answered], settled: Settled) -> None:
+    is_debugging = logging.getLogger(__name__).isEnabledFor(logging.DEBUG)
     for one in answered:
+        if one.outcome is Outcome.CREATED and not is_debugging:  # nearly all are
+            continue
         for claim, verdict in zip(one.request.claims, one.verdicts, strict=True):
             tell = _log.debug if verdict.outcome is Outcome.CREATED else _log.info
             tell(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from orderrelay_workers.ledger.settling import Settled
     from orderrelay_workers.ledger.unknowns import Unknown
     from orderrelay_workers.runtime import Runtime
+    from orderrelay_workers.slots import Slot
     from orderrelay_workers.vendor.exchange import Exchange
 
 #: A reconciliation works for so long on one company, then others have their turn, in seconds.
@@ -229,14 +230,14 @@ class _Flow:
         """Give look-ups that missed their slots other ones; those that get none come due again by themselves."""
         if not late:
             return
-        slots: list[float] = []
+        slots: list[Slot] = []
         try:
             slots = other_slots(self._worker.gate, self._company, Kind.LOOKUP, len(late))
         finally:
             self._settle(late[len(slots) :])
-        for ended, at in zip(late, slots, strict=False):
+        for ended, slot in zip(late, slots, strict=False):
             self._out -= 1
-            self._start(ended.unknown, ended.token, at, probe=ended.probe, tries=ended.tries + 1)
+            self._start(ended.unknown, ended.token, slot.at, probe=ended.probe, tries=ended.tries + 1)
 
     def _gather(self, until: float) -> list[_Ended]:
         """Wait for a look-up to end, then take what ends with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 #: A request that is later than this for its slot asks for another one: else what was held up goes out in a burst.
 _LATE_SECONDS = 0.01
+
+#: What a saved burst allows at one instant no process can begin at one instant: it is late only after so long, in
+#: seconds, and as far as the burst was saved up.
+_LATE_OF_BURST_SECONDS = 0.1
 
 #: However busy this process is, nothing goes out later than this for its slot, in seconds.
 LATEST_SECONDS = 1.0
@@ -45,7 +50,9 @@ class Lead:
         self.seconds = min(expected, _LONGEST_LEAD_SECONDS)
 
 
-async def wait_for_slot(at: float, draining: threading.Event | None = None, *, tries: int = 0) -> bool:
+async def wait_for_slot(
+    at: float, draining: threading.Event | None = None, *, tries: int = 0, saved_seconds: float = 0.0
+) -> bool:
     """Wait until a slot begins, by `time.monotonic()`. False if it was missed, or the worker drains before.
 
     Args:
@@ -53,23 +60,42 @@ async def wait_for_slot(at: float, draining: threading.Event | None = None, *, t
         draining: Set when the worker drains.
         tries: How many slots were missed before: each makes it twice as patient, as a process that is always late would
             else send nothing, and waste the others' slots.
+        saved_seconds: For how long the slot has been lying unused, as `Permits.saved_of` has it.
     """
     while (wait := at - time.monotonic()) > 0:
         if draining is not None and draining.is_set():
             return False
         await asyncio.sleep(min(wait, _NAP_SECONDS))
-    return -wait <= min(_LATE_SECONDS * float(2**tries), LATEST_SECONDS)
+    patience = max(_LATE_SECONDS * float(2**tries), min(saved_seconds, _LATE_OF_BURST_SECONDS))
+    return -wait <= min(patience, LATEST_SECONDS)
 
 
-def other_slots(gate: Gate, company: str, kind: Kind, number: int) -> list[float]:
-    """Other slots, by `time.monotonic()`, for requests that missed theirs; fewer, if the gate says "not now"."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """When a request may begin.
+
+    Attributes:
+        at: By `time.monotonic()`.
+        saved_seconds: For how long the slot has been lying unused.
+    """
+
+    at: float
+    saved_seconds: float = 0.0
+
+
+def slots_of(permits: Permits, granted_at: float) -> list[Slot]:
+    """The slots of a grant that came at an instant by `time.monotonic()`."""
+    return [Slot(granted_at + permits.wait_of(i), permits.saved_of(i)) for i in range(permits.granted)]
+
+
+def other_slots(gate: Gate, company: str, kind: Kind, number: int) -> list[Slot]:
+    """Other slots for requests that missed theirs; fewer, if the gate says "not now"."""
     try:
         permits = gate.admit_again(company, kind, number)
     except RedisError as error:
         _log.warning("late_requests_not_sent", requests=number, error=type(error).__name__)
         return []
-    granted_at = time.monotonic()
-    return [granted_at + permits.wait_of(index) for index in range(permits.granted)]
+    return slots_of(permits, time.monotonic())
 
 
 def give_back(gate: Gate, permits: Permits, unused: int) -> None:

@@ -25,7 +25,7 @@ from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.packing import Packed, pack
 from orderrelay_workers.request_ends import Ended, Request
 from orderrelay_workers.runtime import CompanyGone
-from orderrelay_workers.slots import LATEST_SECONDS, Lead, give_back, other_slots, wait_for_slot
+from orderrelay_workers.slots import LATEST_SECONDS, Lead, give_back, other_slots, slots_of, wait_for_slot
 from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import NoToken
 from orderrelay_workers.vendor.exchange import Failure
@@ -33,6 +33,7 @@ from orderrelay_workers.vendor.exchange import Failure
 if TYPE_CHECKING:
     from orderrelay_workers.ledger.claims import Claim
     from orderrelay_workers.runtime import Runtime
+    from orderrelay_workers.slots import Slot
 
 #: So many requests are claimed for, and so many settled, in one transaction at most; or so many orders, if they share
 #: requests.
@@ -199,8 +200,8 @@ class _Flow:
         metrics.claimed(company, len(claimed))
         self._start(
             [
-                (Request(group, token, watch, permits.probe), granted_at + permits.wait_of(index))
-                for index, group in enumerate(packed.groups)
+                (Request(group, token, watch, permits.probe), slot)
+                for group, slot in zip(packed.groups, slots_of(permits, granted_at), strict=False)
             ]
         )
         self.aftermath.give_back(packed.left)
@@ -226,15 +227,15 @@ class _Flow:
             return _LOOK_AGAIN_SECONDS
         return max(0.0, granted_at + permits.wait_of(started - 1) - _AHEAD_SECONDS - time.monotonic())
 
-    def _start(self, requests: list[tuple[Request, float]]) -> None:
-        """Start requests, each in its slot by `time.monotonic()`."""
-        self._worker.loop.start_all(self._carry(request, at) for request, at in requests)
+    def _start(self, requests: list[tuple[Request, Slot]]) -> None:
+        """Start requests, each in its slot."""
+        self._worker.loop.start_all(self._carry(request, slot) for request, slot in requests)
         self._out += len(requests)  # not before: what does not even reach the loop never ends
 
-    async def _carry(self, request: Request, at: float) -> None:
+    async def _carry(self, request: Request, slot: Slot) -> None:
         """Send a request, and tell its end whatever that is."""
         try:
-            ended = await self._send(request, at)
+            ended = await self._send(request, slot)
         except BaseException as error:
             jobs = ", ".join(str(claim.job_id) for claim in request.claims)
             _log.error("request_lost", job=jobs, error=type(error).__name__)
@@ -244,16 +245,18 @@ class _Flow:
         else:
             self._ended.put(ended)
 
-    async def _send(self, request: Request, at: float) -> Ended:
+    async def _send(self, request: Request, slot: Slot) -> Ended:
         worker = self._worker
-        is_in_slot = await wait_for_slot(at, worker.draining, tries=request.tries)
+        is_in_slot = await wait_for_slot(
+            slot.at, worker.draining, tries=request.tries, saved_seconds=slot.saved_seconds
+        )
         if not (is_in_slot or request.probe):
             return Ended(request, None, late=True)
 
         def may_start() -> bool:
             now = time.monotonic()
             # What stalled while it connected must not go out with all others that did, nor after a "later".
-            in_slot = request.probe or (now - at <= LATEST_SECONDS and now >= self.aftermath.hold_until)
+            in_slot = request.probe or (now - slot.at <= LATEST_SECONDS and now >= self.aftermath.hold_until)
             return in_slot and self._is_in_time(request) and not worker.draining.is_set()
 
         if not may_start():
@@ -275,13 +278,14 @@ class _Flow:
         """Give requests that missed their slots other ones; those that get none are not sent."""
         if not late:
             return
-        slots: list[float] = []
+        slots: list[Slot] = []
         try:
             slots = other_slots(self._worker.gate, self._company, Kind.ORDER, len(late))
         finally:
             self._settle(late[len(slots) :])
         self._out -= len(slots)
-        self._start([(replace(e.request, tries=e.request.tries + 1), at) for e, at in zip(late, slots, strict=False)])
+        again = [replace(ended.request, tries=ended.request.tries + 1) for ended in late[: len(slots)]]
+        self._start(list(zip(again, slots, strict=True)))
 
     def _gather(self, until: float) -> list[Ended]:
         """Wait for a request to end, then take what ends with it."""

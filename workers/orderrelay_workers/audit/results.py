@@ -14,10 +14,9 @@ from sqlalchemy import exc
 
 from orderrelay_shared import wire
 from orderrelay_shared.operation_results import OperationResult, OperationResultInvalid
-from orderrelay_workers.ledger import schema
-from orderrelay_workers.ledger.bulk import Bulk
+from orderrelay_workers.ledger import bulk, schema
 from orderrelay_workers.ledger.engine import clock, is_away, reading
-from orderrelay_workers.ledger.rows import insert_ignoring, text
+from orderrelay_workers.ledger.rows import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +92,8 @@ def _insert(connection: sa.Connection, values: Sequence[dict[str, Any]]) -> None
         return
     try:
         with connection.begin_nested():
-            _INSERT.run(connection, values)
+            each = {name: [row[name] for row in values] for name in values[0]}
+            bulk.insert(connection, _table, each, then="ON CONFLICT DO NOTHING")
     except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
@@ -161,8 +161,3 @@ def _column_of(name: str) -> Callable[[Any], Any]:
 
 
 _COLUMNS: Final = {name: _column_of(name) for name in _PROPERTIES}
-_INSERT: Final = Bulk(
-    lambda connection: insert_ignoring(connection, _table).values(
-        {column.name: sa.bindparam(column.name, type_=column.type) for column in _table.c}
-    )
-)

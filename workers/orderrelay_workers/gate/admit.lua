@@ -37,6 +37,8 @@ local TURN_US = 50000
 -- Look-ups may reserve further ahead than orders for their share of the rate. They have the rest as far as no order was
 -- refused lately, and less far ahead: so neither crowds the other out.
 local LOOKUP_SHARE_US, LOOKUP_REST_US = 1000000, 500000
+-- When all places in flight are taken, one is likely to be free so soon.
+local IN_FLIGHT_WAIT_US = 20000
 -- Retries that may be made without any success: so many at most, and one more in so much time.
 local RETRIES_AT_LEAST = 10
 local RETRY_EVERY_US = 5000000
@@ -135,7 +137,7 @@ if not again then
     room = room - math.floor(max_in_flight / 10)
   end
   if room < 1 then
-    return refuse('in_flight', 200000, 'as many requests as allowed are in flight')
+    return refuse('in_flight', IN_FLIGHT_WAIT_US, 'as many requests as allowed are in flight')
   end
 end
 

@@ -72,6 +72,10 @@ class Permits:
         """How many seconds after the grant permit `index` (from 0) may start."""
         return self.lead_seconds + max(0.0, self.first_wait_seconds + index * self.interval_seconds)
 
+    def saved_of(self, index: int) -> float:
+        """For how many seconds permit `index` has been lying unused: 0 unless a burst is saved up."""
+        return max(0.0, -(self.first_wait_seconds + index * self.interval_seconds))
+
 
 #: Requests go out at this share of the rate, so that jitter on the way to the vendor breaks no limit there.
 PACE: Final = 0.99

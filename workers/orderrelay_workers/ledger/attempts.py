@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-
-from orderrelay_workers.ledger import schema
-from orderrelay_workers.ledger.bulk import Bulk
+from orderrelay_workers.ledger import bulk, schema
 from orderrelay_workers.ledger.rows import text
 
 if TYPE_CHECKING:
@@ -17,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from orderrelay_workers.vendor.exchange import Exchange
+    import sqlalchemy as sa
 
-_table = schema.attempt.c
+    from orderrelay_workers.vendor.exchange import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,13 @@ class Attempt:
 
 def write_attempts(connection: sa.Connection, attempts: Iterable[Attempt], now: datetime) -> None:
     """Record attempts. One that the sweep wrote without an answer gets its answer; another record of it is ignored."""
-    _UPSERT.run(connection, [_values(attempt, now) for attempt in attempts])
+    first_of: dict[tuple[uuid.UUID, uuid.UUID, str], Attempt] = {}
+    for attempt in attempts:  # PostgreSQL takes no row twice in one statement
+        first_of.setdefault((attempt.job_id, attempt.token, attempt.kind), attempt)
+    rows = [_values(attempt, now) for attempt in first_of.values()]
+    if rows:
+        each = {name: [row[name] for row in rows] for name in rows[0]}
+        bulk.insert(connection, schema.attempt, each, then=_UPSERT)
 
 
 def _values(attempt: Attempt, now: datetime) -> dict[str, object]:
@@ -69,19 +71,14 @@ def _values(attempt: Attempt, now: datetime) -> dict[str, object]:
     }
 
 
-def _upsert(connection: sa.Connection) -> sa.Insert:
-    insert = sqlite.insert(schema.attempt) if connection.dialect.name == "sqlite" else postgresql.insert(schema.attempt)
-    insert = insert.values({c.name: sa.bindparam(c.name, type_=c.type) for c in _table if c.name != "id"})
-    told = insert.excluded
+def _upsert() -> str:
     learned = (
         "body_digest", "began_at", "ended_at", "sent", "http_status", "outcome", "reason", "content_type", "answer",
         "answer_complete", "stored_at",
     )  # fmt: skip
-    return insert.on_conflict_do_update(
-        index_elements=["job_id", "token", "kind"],
-        set_={name: told[name] for name in learned},
-        where=sa.and_(_table.ended_at.is_(None), told.ended_at.is_not(None)),
-    )
+    assigned = ", ".join(f"{name} = excluded.{name}" for name in learned)
+    first = "attempt.ended_at IS NULL AND excluded.ended_at IS NOT NULL"
+    return f"ON CONFLICT (job_id, token, kind) DO UPDATE SET {assigned} WHERE {first}"
 
 
-_UPSERT = Bulk(_upsert)
+_UPSERT = _upsert()

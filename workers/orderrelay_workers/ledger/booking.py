@@ -19,7 +19,7 @@ from orderrelay_shared import ids
 from orderrelay_shared.states import JobState
 from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening
-from orderrelay_workers.ledger import bulk_insert, companies, schema
+from orderrelay_workers.ledger import bulk, companies, schema
 from orderrelay_workers.ledger.engine import clock, is_away, writing_much
 from orderrelay_workers.ledger.rows import write_events
 
@@ -144,11 +144,11 @@ class _Key(NamedTuple):
 def _insert_keys(connection: sa.Connection, keys: Sequence[_Key]) -> set[uuid.UUID]:
     """Insert the keys that are not there yet; the ids of their jobs."""
     if connection.dialect.name != "sqlite":
-        return bulk_insert.insert_new(connection, schema.order_key, _rows(keys), "job_id")
+        return bulk.insert_new(connection, schema.order_key, _rows(keys), "job_id")
     # SQLite's write lock is held, so what is not there now nobody else can insert.
     known = _known(connection, keys)
     keys = [key for key in keys if (key.company_id, key.external_id_digest) not in known]
-    bulk_insert.insert(connection, schema.order_key, _rows(keys), {})
+    bulk.insert(connection, schema.order_key, _rows(keys), {})
     return {key.job_id for key in keys}
 
 
@@ -166,7 +166,7 @@ def _insert_jobs(connection: sa.Connection, keys: Sequence[_Key], now: datetime)
         return
     envelopes = [key.accepted.envelope for key in keys]
     job_ids = [key.job_id for key in keys]
-    bulk_insert.insert(
+    bulk.insert(
         connection,
         schema.job,
         {
@@ -190,7 +190,7 @@ def _insert_jobs(connection: sa.Connection, keys: Sequence[_Key], now: datetime)
             "lookups": 0,
         },
     )
-    bulk_insert.insert(
+    bulk.insert(
         connection,
         schema.revision,
         {

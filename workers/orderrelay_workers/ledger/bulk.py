@@ -1,57 +1,165 @@
-"""One statement for many rows, handed to the driver ready to run.
+"""Many rows in one statement by the driver's own means, where SQLAlchemy's cost several times as much.
 
-SQLAlchemy's own way through `Connection.execute` costs more for each row than the database does: it builds the
-parameters anew by name. Here a statement is compiled once, and a row is one pass over its columns.
+SQLite takes some rows a statement; PostgreSQL takes columns, each as one array, in one statement. What is stored is
+the same that SQLAlchemy would store. (SQLite could take one row a statement in one call as well, but the interpreter
+changes threads at each, and waits for its turn again as long as another thread computes.)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    import sqlalchemy as sa
     from sqlalchemy.engine.interfaces import Dialect
 
-    #: What a column's type does to a value on its way to the driver, if anything.
-    _Processor = Callable[[Any], Any] | None
+#: SQLite takes so many rows in one statement; each has at most 40 values, and 32,766 are allowed.
+_ROWS_AT_A_TIME: Final = 50
 
 
-class Bulk:
-    """An INSERT or UPDATE for many rows.
+def insert(
+    connection: sa.Connection,
+    table: sa.Table,
+    each: Mapping[str, Sequence[Any]],
+    same: Mapping[str, Any] | None = None,
+    *,
+    then: str = "",
+) -> None:
+    """Insert rows.
 
     Args:
-        build: Makes the statement for a connection's dialect; every value that it takes is a `bindparam` with a type.
+        connection: The transaction.
+        table: Where.
+        each: Column to its values, one for each row.
+        same: Column to the one value that all rows have.
+        then: What to do where a row is there already, `ON CONFLICT …` as both databases write it.
     """
-
-    def __init__(self, build: Callable[[sa.Connection], sa.UpdateBase]) -> None:
-        self._build = build
-        self._compiled: dict[str, _Compiled] = {}
-
-    def run(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run the statement once for each row, a value for each of its parameters; nothing if there are none."""
-        if not rows:
-            return
-        dialect = connection.dialect
-        compiled = self._compiled.get(dialect.name)
-        if compiled is None:
-            compiled = self._compiled[dialect.name] = _Compiled(self._build(connection), dialect)
-        connection.exec_driver_sql(compiled.sql, [compiled.parameters(row) for row in rows])
+    count = _rows_in(each)
+    if not count:
+        return
+    same = same or {}
+    if connection.dialect.name != "sqlite":
+        statement, parameters = _from_arrays(connection, table, each, same)
+        connection.exec_driver_sql(f"{statement} {then}", parameters)
+        return
+    given: dict[str, Iterable[Any]] = {**each, **{name: repeat(value, count) for name, value in same.items()}}
+    for values, some in _some_at_a_time(_rows_for_sqlite(connection, table, given)):
+        connection.exec_driver_sql(f"{_into(table, given)} {values} {then}", some)
 
 
-class _Compiled:
-    def __init__(self, statement: sa.UpdateBase, dialect: Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
-        self.sql = str(compiled)
-        names: Sequence[str] = compiled.positiontup or list(compiled.binds)
-        self._is_positional: bool = compiled.positional
-        self._columns: list[tuple[str, _Processor]] = [
-            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)) for name in names
-        ]
+def insert_new(connection: sa.Connection, table: sa.Table, each: Mapping[str, Sequence[Any]], key: str) -> set[Any]:
+    """Insert the rows that are not there yet; PostgreSQL only.
 
-    def parameters(self, row: Mapping[str, Any]) -> Any:
-        """A row as the driver takes it: a tuple, or a dictionary where the driver knows parameters by name."""
-        if self._is_positional:
-            return tuple([row[name] if process is None else process(row[name]) for name, process in self._columns])
-        return {name: row[name] if process is None else process(row[name]) for name, process in self._columns}
+    Args:
+        connection: The transaction.
+        table: Where.
+        each: Column to its values, one for each row.
+        key: The column that tells the rows apart.
+
+    Returns:
+        The keys of the rows that were inserted.
+    """
+    statement, parameters = _from_arrays(connection, table, each, {})
+    inserted = connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING RETURNING {key}", parameters)
+    return set(inserted.scalars())
+
+
+def update(
+    connection: sa.Connection, table: sa.Table, ids: Sequence[Any], each: Mapping[str, Sequence[Any]]
+) -> None:  # fmt: skip
+    """Change rows that are locked already.
+
+    Args:
+        connection: The transaction.
+        table: Where; its key is the column `id`.
+        ids: Which rows.
+        each: Column to its new values, one for each row.
+    """
+    if not ids or not each:
+        return
+    given = {**each, "id": ids}
+    assigned = ", ".join(f"{name} = given.{name}" for name in each)
+    if connection.dialect.name == "sqlite":
+        for values, some in _some_at_a_time(_rows_for_sqlite(connection, table, given)):
+            connection.exec_driver_sql(
+                f"WITH given ({', '.join(given)}) AS ({values}) "  # noqa: S608  our own names
+                f"UPDATE {table.name} SET {assigned} FROM given WHERE {table.name}.id = given.id",
+                some,
+            )
+        return
+    connection.exec_driver_sql(
+        f"UPDATE {table.name} SET {assigned} FROM {_given(connection, table, given)} "  # noqa: S608  our own names
+        f"WHERE {table.name}.id = given.id",
+        tuple(list(values) for values in given.values()),
+    )
+
+
+def _rows_in(each: Mapping[str, Sequence[Any]]) -> int:
+    return len(next(iter(each.values())))
+
+
+def _into(table: sa.Table, names: Iterable[str]) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(names)})"
+
+
+def _rows_for_sqlite(
+    connection: sa.Connection, table: sa.Table, given: Mapping[str, Iterable[Any]]
+) -> list[tuple[Any, ...]]:  # fmt: skip
+    columns = (_for_sqlite(connection.dialect, table.c[name], values) for name, values in given.items())
+    return list(zip(*columns, strict=True))
+
+
+def _some_at_a_time(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Rows as a VALUES clause and its parameters, so many at a time that statements recur and are kept prepared."""
+    for begin in range(0, len(rows), _ROWS_AT_A_TIME):
+        some = rows[begin : begin + _ROWS_AT_A_TIME]
+        row = f"({', '.join('?' * len(some[0]))})"
+        yield f"VALUES {', '.join([row] * len(some))}", tuple(chain.from_iterable(some))
+
+
+def _for_sqlite(dialect: Dialect, column: sa.Column[Any], values: Iterable[Any]) -> Iterable[Any]:
+    """Values as the column stores them."""
+    prepare = column.type.dialect_impl(dialect).bind_processor(dialect)
+    if prepare is None or isinstance(column.type, sa.LargeBinary):  # bytes are stored as they are
+        return values
+    return _prepared(values, prepare)
+
+
+def _prepared(values: Iterable[Any], prepare: Callable[[Any], Any]) -> Iterator[Any]:
+    """Prepare values; one that is the same object as the one before it costs nothing."""
+    before = stored = None
+    for value in values:
+        if value is not before:
+            before, stored = value, prepare(value)
+        yield stored
+
+
+def _from_arrays(
+    connection: sa.Connection, table: sa.Table, each: Mapping[str, Sequence[Any]], same: Mapping[str, Any]
+) -> tuple[str, tuple[Any, ...]]:
+    """The statement for PostgreSQL and its parameters."""
+    columns = [f"given.{name}" for name in each]
+    columns += [f"%b::{_type(table, name, connection.dialect)}" for name in same]
+    statement = (
+        f"{_into(table, (*each, *same))} SELECT {', '.join(columns)} "  # noqa: S608  names of our own tables
+        f"FROM {_given(connection, table, each)}"
+    )
+    return statement, (*same.values(), *(list(values) for values in each.values()))
+
+
+def _given(connection: sa.Connection, table: sa.Table, names: Iterable[str]) -> str:
+    """Rows that PostgreSQL makes of one array a column."""
+    names = list(names)
+    arrays = ", ".join(f"%b::{_type(table, name, connection.dialect)}[]" for name in names)
+    return f"unnest({arrays}) AS given ({', '.join(names)})"
+
+
+@cache
+def _type(table: sa.Table, name: str, dialect: Dialect) -> str:
+    """How PostgreSQL calls a column's type."""
+    return table.c[name].type.compile(dialect)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
@@ -14,8 +14,7 @@ from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
 from orderrelay_workers import lanes
 from orderrelay_workers.decisions import Happening, Job
-from orderrelay_workers.ledger import schema
-from orderrelay_workers.ledger.bulk import Bulk
+from orderrelay_workers.ledger import bulk, schema
 
 if TYPE_CHECKING:
     import uuid
@@ -132,28 +131,26 @@ def write_jobs(connection: sa.Connection, jobs: Sequence[Job], before: Mapping[u
     changed = _WRITTEN
     if before is not None:
         pairs = [(job, before[job.id]) for job in jobs]
-        changed = tuple(name for name in _WRITTEN if any(getattr(j, name) != getattr(b, name) for j, b in pairs))
-    if changed:
-        _update_of(changed).run(connection, [_parameters(job, changed) for job in jobs])
+        changed = tuple(name for name in _WRITTEN if _differs(name, pairs))
+    bulk.update(connection, schema.job, [job.id for job in jobs], {name: _column(name, jobs) for name in changed})
 
 
-@cache  # few combinations of columns change together
-def _update_of(columns: tuple[str, ...]) -> Bulk:
-    new = {name: sa.bindparam(f"new_{name}", type_=_job[name].type) for name in columns}
-    statement = sa.update(schema.job).where(_job.id == sa.bindparam("job", type_=_job.id.type)).values(new)
-    return Bulk(lambda _: statement)
+def _differs(name: str, pairs: Iterable[tuple[Job, Job]]) -> bool:
+    get = attrgetter(name)
+    # What was not touched is the same object, and most of these are compared by slow code.
+    return any(new is not old and new != old for new, old in ((get(job), get(before)) for job, before in pairs))
 
 
-def _parameters(job: Job, columns: Sequence[str]) -> dict[str, object]:
-    values: dict[str, object] = {f"new_{name}": getattr(job, name) for name in columns}
-    for name in _TEXTS & values.keys():
-        values[name] = text(cast("str | None", values[name]))
-    values["job"] = job.id
-    return values
+def _column(name: str, jobs: Sequence[Job]) -> list[Any]:
+    values: list[Any] = [getattr(job, name) for job in jobs]
+    if name in _ENUMERATIONS:
+        return [value and str(value) for value in values]
+    return [text(value) for value in values] if name in _TOLD_BY_VENDOR else values
 
 
-#: What may hold anything that the vendor said, or is an enumeration.
-_TEXTS = frozenset({"new_state", "new_if_absent", "new_reason", "new_order_number", "new_reference"})
+_ENUMERATIONS = frozenset({"state", "if_absent"})
+#: These may hold anything that the vendor said.
+_TOLD_BY_VENDOR = frozenset({"reason", "order_number", "reference"})
 
 
 def holders(

@@ -58,6 +58,7 @@ def short_text(value: str | bytes, limit: int = SHORT_TEXT_CHARACTERS) -> str:
     beginning = value[: limit * 8]
     text = beginning.decode("utf-8", "replace") if isinstance(beginning, bytes) else beginning
     text = _MARKUP.sub(" ", text.removeprefix("\ufeff"))  # of an error page only its words are of use
-    text = "".join(c if c.isprintable() else " " for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
     text = _SECRET.sub(r"\1\2…", _QUERY.sub("?…", " ".join(text.split())))
     return text if len(text) <= limit else text[: limit - 1] + "…"
