@@ -60,7 +60,7 @@ _PLACES_OF_SEVERAL = {
     "claimed": f"after {_PACKAGE}.ledger.claims:claim",
     "sent": f"soon-after {_PACKAGE}.vendor.departure:Departure.begin",
     "answered": f"before {_PACKAGE}.aftermath:settle_surely",
-    "settling": f"before {_PACKAGE}.ledger.settling:read_statuses",
+    "settling": f"before {_PACKAGE}.ledger.settling:write_events",
     "settled": f"before {_PACKAGE}.aftermath:Aftermath._judge_tokens",
 }
 
