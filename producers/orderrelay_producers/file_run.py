@@ -118,8 +118,10 @@ class FileRun:
             self._settle(self._under_way.popleft(), line)
 
     def _orders(self) -> Iterator[Order | dict[str, object] | OrderInvalid]:
+        last = 0
         try:
             for line in read_lines(self._stream):
+                last = line.number
                 if self.stopped is not None:
                     return
                 if line.number < self._from_line:
@@ -130,6 +132,8 @@ class FileRun:
                     yield self._identified(line)
                 except OrderInvalid as error:
                     yield error
+            if self._from_line > last + 1:
+                self.stopped = f"there is no line {self._from_line}, as there are only {last}"
         except FileUnreadable as error:
             self.stopped = str(error)
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orderrelay_shared.intake import Envelope
 from orderrelay_shared.orders import seal
@@ -29,7 +29,8 @@ class Terms:
         deadline: Not to be sent after.
 
     Raises:
-        ValueError: A time has no zone, the deadline has passed or is not after `due_at`, or there is no such priority.
+        ValueError: A time is no datetime or has no zone, the deadline has passed or is not after `due_at`, or there is
+            no such priority.
     """
 
     priority: Priority | str = Priority.NORMAL
@@ -39,11 +40,8 @@ class Terms:
     def __post_init__(self) -> None:
         if self.priority not in _PRIORITIES:
             raise ValueError(f"priority is {self.priority!r}; it may be {', '.join(Priority)}")
-        for name, at in (("due_at", self.due_at), ("deadline", self.deadline)):
-            if at is not None and at.utcoffset() is None:
-                raise ValueError(
-                    f"{name} is {at.isoformat()}, which has no time zone; give one, as in {at.isoformat()}+00:00"
-                )
+        _check_time("due_at", self.due_at)
+        _check_time("deadline", self.deadline)
         if self.deadline is None:
             return
         if self.deadline <= (now := datetime.now(UTC)):
@@ -71,3 +69,12 @@ class Terms:
             due_at=self.due_at,
             deadline=self.deadline,
         )
+
+
+def _check_time(name: str, at: Any) -> None:
+    if at is None:
+        return
+    if not isinstance(at, datetime):
+        raise ValueError(f"{name} is {at!r}; it must be a datetime with a time zone")  # noqa: TRY004  as documented
+    if at.utcoffset() is None:
+        raise ValueError(f"{name} is {at.isoformat()}, which has no time zone; give one, as in {at.isoformat()}+00:00")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
+
+import pytest
 
 from orderrelay_shared.states import JobState
 from orderrelay_workers.simulator import FaultPlan, Rule
@@ -20,13 +23,14 @@ def _slow_vendor(stack: Stack, per_second: int) -> None:
     stack.simulator.set_plan(FaultPlan(latency_ms=300.0))
 
 
-def test_sigterm_under_load_wastes_nothing(stack: Stack) -> None:
-    """The worker exits 0 in time, settles what is out and hands the rest back, at no attempt's cost."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_load_wastes_nothing(stack: Stack, number: signal.Signals) -> None:
+    """The worker exits 0 in time, settles what is out and hands the rest back, at no attempt's cost; Ctrl-C as well."""
     _slow_vendor(stack, 30)
     worker = stack.worker()
     orders = stack.enqueue(60)
     wait_until(lambda: len(stack.created()) >= 10, what="ten are created")
-    worker.sigterm()
+    worker.signal(number)
     assert worker.wait(15) == 0
     states = stack.states()
     assert set(states.values()) == {JobState.SUCCEEDED, JobState.WAITING}

@@ -365,6 +365,24 @@ def test_the_last_words_tell_where_the_order_is(ledger: Ledger, state: JobState,
     assert text_of("audit", "show", "A-1").endswith(" ".join(order["summary"].split()))
 
 
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (JobState.WAITING, "It was not sent."),
+        (JobState.REJECTED, "It was sent once, and SoftOne GO refused it."),
+        (JobState.PARKED, "It was sent once, and it is not certain that SoftOne GO does not have it."),
+    ],
+)
+def test_of_an_order_that_was_given_up_it_is_told_whether_it_was_sent(
+    ledger: Ledger, before: JobState, told: str
+) -> None:
+    """Nobody is told that an order was not sent when one of its requests has left."""
+    ways(before, ledger)
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE job SET state = 'cancelled'")
+    assert told in shown("A-1")["summary"]
+
+
 def test_a_paused_company_is_why_its_order_waits(ledger: Ledger) -> None:
     """The sentence names the pause, and the command that ends it."""
     ledger.book("A-1")

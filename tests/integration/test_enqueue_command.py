@@ -244,6 +244,15 @@ def test_a_run_that_was_stopped_is_gone_on_with(
     assert run("enqueue", orders).stdout.startswith("0 accepted, 0 refused, 5 already there")
 
 
+def test_a_line_behind_the_end_is_a_mistake(run: Callable[..., Result], orders: Path) -> None:
+    """A mistyped number does not look like success; but the line behind the last is where a whole run stopped."""
+    orders.write_bytes(line("A-1") + line("A-2"))
+    beyond = run("enqueue", orders, "--from-line", 9)
+    assert beyond.exit_code == 2
+    assert "there is no line 9, as there are only 2" in beyond.stderr
+    assert run("enqueue", orders, "--from-line", 3).exit_code == 0
+
+
 def test_going_on_keeps_what_was_refused_before(
     run: Callable[..., Result], orders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

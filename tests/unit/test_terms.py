@@ -152,3 +152,10 @@ def test_patience_ends_with_the_whole() -> None:
     assert not Patience(60.0, ends_at=time.monotonic() + 0.05).wait()
     begun = Patience(60.0)
     assert begun.wait()
+
+
+def test_a_time_must_be_a_datetime() -> None:
+    """Text in place of a time is told, with its name, and not met by a stranger's error."""
+    wrong: Any = "2026-01-01"
+    with pytest.raises(ValueError, match="due_at is '2026-01-01'; it must be a datetime"):
+        Terms(due_at=wrong)

@@ -131,6 +131,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
 
 @signals.worker_ready.connect(weak=False)
 def _on_worker_ready(sender: Any, **_: Any) -> None:
+    early_stop.treat_interrupts_alike()
     early_stop.repeat()
     processes.consuming(sender)
 

@@ -24,6 +24,12 @@ def listen() -> None:
         signal.signal(signal.SIGTERM, _leave)
 
 
+def treat_interrupts_alike() -> None:
+    """Ctrl-C stops the worker as SIGTERM does: Celery would drain just so, but call that a failure."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+
+
 def repeat() -> None:
     """Send SIGTERM again if it came before: where it met code that swallows every exception, the start went on."""
     if _asked.is_set():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from orderrelay_shared.states import JobState
+from orderrelay_shared.states import JobState, Outcome
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,8 +70,9 @@ def _attempt(attempt: AttemptLine) -> Step:
         took = max(0.0, (attempt.ended_at - attempt.began_at).total_seconds())
         told = ["sent" if attempt.sent else "not sent", f"{took:.2f} s"]
         told.append("no answer" if attempt.http_status is None else f"HTTP {attempt.http_status}")
-    told.append(attempt.outcome)
-    text = ", ".join(told) + (f": {attempt.reason}" if attempt.reason not in (None, "", attempt.outcome) else "")
+    reason = attempt.reason or ""
+    told.append(reason if reason.startswith(attempt.outcome) else attempt.outcome)
+    text = ", ".join(told) + (f": {reason}" if reason and reason != told[-1] else "")
     return Step(attempt.began_at, what, text, attempt.worker)
 
 
@@ -182,7 +183,23 @@ def _where(story: Story, *, has_lookup: bool) -> str:
                 "whether SoftOne GO has it, and decide."
             )
         case JobState.CANCELLED:
-            return f"The order was cancelled{because}. It was not sent, and nothing more happens."
+            return f"The order was cancelled{because}. {_was_sent(story)} Nothing more happens."
+
+
+def _was_sent(story: Story) -> str:
+    """What is known of an order that is given up, by the last request that left for it."""
+    left = [attempt for attempt in story.attempts if attempt.kind == "order" and attempt.sent is not False]
+    if not left:
+        return "It was not sent."
+    times = "once" if len(left) == 1 else f"{len(left)} times"
+    last = max(left, key=lambda attempt: attempt.began_at)
+    match last.outcome:
+        case Outcome.REJECTED:
+            return f"It was sent {times}, and SoftOne GO refused it."
+        case Outcome.UNKNOWN | Outcome.CREATED:
+            return f"It was sent {times}, and it is not certain that SoftOne GO does not have it."
+        case _:
+            return f"It was sent {times}, and SoftOne GO did not take it."
 
 
 def _id(story: Story) -> str:
