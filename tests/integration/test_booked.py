@@ -103,3 +103,11 @@ def test_a_conflict_is_told_from_a_later_status(ledger: Ledger, server: RedisSer
             publish(client, read_statuses(connection, [job]))
         with pytest.raises(OrderConflict):
             producer.enqueue(order("A-1", quantity=2), company=ACME, booked=True, timeout=10.0)
+
+
+@pytest.mark.usefixtures("booking")
+def test_booked_is_told_to_whoever_asked_for_the_order_before(server: RedisServer) -> None:
+    """The word that the ledger has no such job does not stand in the way of the word that it now has."""
+    with OrderProducer(server.url) as producer:
+        assert producer.find(external_id="A-1", company=ACME) is None
+        producer.enqueue(order("A-1"), company=ACME, booked=True, timeout=5.0)

@@ -3,20 +3,17 @@
 -- KEYS     1…  status     string: the published status of a job
 -- ARGV     1   seconds that each lives
 --          2   "first": leave what is known of a job already; "last": write over it
---          3…  the statuses, JSON, in the order of the keys
+--          3   the word that the ledger has no such job; it is not what is known of one
+--          4…  the statuses, JSON, in the order of the keys
 -- Returns how many were written.
 --
 -- One script, as so many commands cost both sides several times as much. It is one thing only by the way.
 
-local lives, written = ARGV[1], 0
+local lives, order, unheard_of, written = ARGV[1], ARGV[2], ARGV[3], 0
 for i, key in ipairs(KEYS) do
-  local reply
-  if ARGV[2] == 'first' then
-    reply = redis.call('SET', key, ARGV[i + 2], 'EX', lives, 'NX')
-  else
-    reply = redis.call('SET', key, ARGV[i + 2], 'EX', lives)
-  end
-  if reply then
+  local known = order == 'first' and redis.call('GET', key)
+  if not known or known == unheard_of then
+    redis.call('SET', key, ARGV[i + 3], 'EX', lives)
     written = written + 1
   end
 end
