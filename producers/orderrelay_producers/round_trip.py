@@ -81,6 +81,7 @@ class Trip:
     def __init__(self, client: Redis) -> None:
         self._pool: Any = client.connection_pool
         self._connection: Any = None
+        self._socket: Any = None
         self._count = 0
         self._departed = 0
         self._answered = 0
@@ -113,6 +114,20 @@ class Trip:
             self._connection.send_packed_command(packed, check_health=False)
         except _failures() as error:
             self._reason = _seen(error)
+        else:
+            self._stay_on_one_socket()
+
+    def _stay_on_one_socket(self) -> None:
+        """Fail where the pool was closed under this trip, as by `close` in another thread.
+
+        redis-py then connects again by itself, and on the new connection the replies to the later commands would be
+        read as those to the first.
+        """
+        socket = self._connection._sock  # noqa: SLF001  redis-py tells it nowhere else
+        if self._socket is None:
+            self._socket = socket
+        if socket is None or socket is not self._socket:
+            self._reason = "the connection to Redis was closed meanwhile"
 
     def replies(self, deadline: float) -> list[Reply]:
         """The replies to all that was sent, in order, as many as there were commands.

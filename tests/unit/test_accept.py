@@ -303,6 +303,21 @@ def test_an_error_in_making_orders_is_the_callers(fake_or_real_redis: redis.Redi
     assert answer.entry_id.encode() == known
 
 
+def test_replies_of_another_connection_are_not_those_of_the_first(redis_client: redis.Redis) -> None:
+    """Closed amid a batch, as by another thread, the client connects again: no order is told another's verdict."""
+    for number in range(50):
+        accept_one(redis_client, envelope(f"A-{number}", content="first"))
+
+    def coming() -> Iterator[Envelope]:
+        yield from (envelope(f"A-{number}", content="second") for number in range(50))
+        redis_client.close()
+        yield from (envelope(f"B-{number}") for number in range(50))
+
+    answers = accept(redis_client, coming(), max_waiting=1000, deadline=time.monotonic() + 2.0)
+    assert [answer for answer in answers if isinstance(answer, Acceptance)] == []
+    assert all(answer.maybe_taken for answer in answers if isinstance(answer, NotAnswered))
+
+
 def test_time_to_make_orders_does_not_count(fake_or_real_redis: redis.Redis) -> None:
     """The deadline is Redis' alone: orders that take longer to make than that are accepted all the same."""
 
