@@ -135,7 +135,10 @@ def _as_tuple(value: object) -> object:
 
 def told(value: object) -> str:
     """The value as shown in a message: at most 40 characters of it."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return "..."
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
@@ -147,7 +150,10 @@ def told_type(value: object) -> str:
         case str():
             return f"the text {told(value)}"
         case int() | float() | Decimal():
-            return f"the number {told(str(value)[:60]).strip(chr(39))}"
+            try:
+                return f"the number {told(str(value)[:60]).strip(chr(39))}"
+            except ValueError:  # as above
+                return "a number of thousands of digits"
         case dict():
             return "an object"
         case list() | tuple():

@@ -425,3 +425,10 @@ def test_decimals_are_exact_from_json_text_to_wire(number: str) -> None:
     number = number.replace("-0.000000", "0.000000") if Decimal(number) == 0 else number
     text = wire.dumps(order_with()).replace(b'"Amount":350', f'"Amount":{number}'.encode())
     assert f'"Amount":{number},'.encode() in Order.from_json(text).body()
+
+
+@pytest.mark.parametrize("name", ["CustomerNr", "OriginType", "SeqNr", "Import", "InvoiceRows", "InvoiceDate"])
+def test_an_integer_that_python_does_not_write_out_is_refused(name: str) -> None:
+    """However many digits it has, it is a problem of the order like any other."""
+    with pytest.raises(OrderInvalid, match=name):
+        Order.parse(order_with(**{name: 10**5000}))
