@@ -42,6 +42,7 @@ LAYOUT = 2
 KINDS = frozenset({"order", "ask"})
 
 _NUMBER = re.compile(rb"[1-9][0-9]{0,3}")
+_BODY_VERSION = re.compile(rb"[1-9][0-9]{0,4}")
 _INSTANT = re.compile(rb"[0-9]{1,15}")
 _KIND = re.compile(rb"[a-z][a-z0-9_]{0,31}")
 _NEEDS = re.compile(r"v([1-9][0-9]{0,3})(?:-([a-z][a-z0-9_]{0,31}))?")
@@ -184,7 +185,7 @@ def _read_order(fields: Mapping[bytes, bytes], layout: int) -> Envelope:
     if len(fields[b"d"]) != 32:
         raise EnvelopeUnreadable(f"content digest has {len(fields[b'd'])} bytes, not 32")
     version = fields[b"bv"]
-    if not (version.isdigit() and 1 <= int(version) <= 32767):
+    if not (_BODY_VERSION.fullmatch(version) and int(version) <= 32767):
         raise EnvelopeUnreadable(f"body version is {version[:20]!r}, not a number from 1 to 32767")
     known = Envelope(company, external_id, fields[b"d"], fields[b"b"], int(version))
     if layout == 1:

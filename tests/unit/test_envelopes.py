@@ -97,6 +97,9 @@ def test_layout_2_may_have_none() -> None:
         ({"e": "1.5"}, "deadline is b'1.5'"),
         ({"e": "9" * 16}, "deadline is b'9999999999999999'"),
         ({"e": "9" * 15}, "after the year 9999"),
+        ({"bv": "0"}, "body version is b'0', not a number from 1 to 32767"),
+        ({"bv": "32768"}, "body version is b'32768'"),
+        ({"bv": "1" * 5000}, "body version is b'11111111111111111111'"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_words(changes: dict[str, str | None], told: str) -> None:
