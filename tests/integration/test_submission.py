@@ -155,6 +155,19 @@ def test_an_unforeseen_error_loses_no_answer(desk: _Desk) -> None:
     assert ACME not in desk.submitting
 
 
+def test_a_gate_that_fails_unforeseen_loses_no_answer(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate is told first, but whatever comes of that, the answers are settled."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(desk.gate, "report", fail)
+    desk.let_answer.set()
+    with pytest.raises(ZeroDivisionError):
+        desk.submit()
+    assert desk.ledger.states() == {"succeeded": 1}
+
+
 def test_a_request_that_cannot_start_is_not_waited_for(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a request does not even reach the event loop, the flow ends with that error instead of waiting for it."""
 

@@ -64,10 +64,12 @@ class Aftermath:
         answered = read_answers(batch)
         unsent = unsent_claims(batch)
         settlements = [settlement for one in answered for settlement in _settlements(one, worker.boot_id)]
-        worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
-        # Before the settle, however long that takes: these requests are not in flight any more.
-        self._report(report_of(batch, answered))
-        settled = settle_surely(worker, settlements, unsent)
+        try:
+            worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
+            # Before the settle, however long that takes: these requests are not in flight any more.
+            self._report(report_of(batch, answered))
+        finally:  # whatever comes of that, no answer is lost
+            settled = settle_surely(worker, settlements, unsent)
         learn_size(self._size, answered)
         self._judge_tokens(answered)
         if settled is not None:
