@@ -371,13 +371,12 @@ def _read_plain(value: object) -> dict[str, object] | None:
 def _seal_plain(value: object) -> Sealed | None:
     if (properties := _read_plain(value)) is None:
         return None
-    external_id = properties["ExternalId"]
-    if external_id is _NOT_GIVEN:
-        properties["ExternalId"] = external_id = ids.new_external_id()
+    if properties["ExternalId"] is _NOT_GIVEN:
+        properties["ExternalId"] = ids.new_external_id()
+    external_id = cast("str", properties["ExternalId"])
     body = wire.dumps_plain(properties)
     if len(body) > MAX_BODY_BYTES:
         return None
-    external_id = cast("str", external_id)
     return Sealed(external_id, order_content.content_digest(properties, external_id), body)
 
 

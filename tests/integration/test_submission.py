@@ -14,11 +14,15 @@ from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from orderrelay_workers import submission
+from orderrelay_workers.aftermath import Aftermath
 from orderrelay_workers.decisions import Happening
 from orderrelay_workers.event_loop import EventLoop
-from orderrelay_workers.gate import Gate, Limits
+from orderrelay_workers.gate import Gate, Kind, Limits
+from orderrelay_workers.group_size import GroupSize
 from orderrelay_workers.ledger import caution, claims, identity, liveness
+from orderrelay_workers.request_ends import Ended, Request
 from orderrelay_workers.runtime import Busy
+from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import Token
 from tests.ledgers import ACME, ACTOR, POLICY, Ledger, created, job_id, open_ledger
 
@@ -166,6 +170,26 @@ def test_a_gate_that_fails_unforeseen_loses_no_answer(desk: _Desk, monkeypatch: 
     with pytest.raises(ZeroDivisionError):
         desk.submit()
     assert desk.ledger.states() == {"succeeded": 1}
+
+
+def test_no_answer_waits_twice_for_a_gate_that_is_away(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Redis failed, answers are settled before it is asked again; once it answers, the gate comes first."""
+    seen: list[dict[str, int]] = []
+
+    def report(*_: object) -> None:
+        seen.append(desk.ledger.states())
+        if len(seen) == 1:
+            raise redis.TimeoutError
+
+    monkeypatch.setattr(desk.gate, "report", report)
+    desk.gate.admit(ACME, Kind.ORDER, 1)
+    desk.ledger.book(2, 3)
+    aftermath = Aftermath(desk.worker, ACME, GroupSize(1, 5.0))
+    for number, claim in enumerate(desk.ledger.claim()):
+        request = Request((claim,), Token(SecretStr("token")), Stopwatch.start())
+        aftermath.settle([Ended(request, created(100 + number))])
+    assert seen == [{"in_progress": 3}, {"in_progress": 1, "succeeded": 2}, {"in_progress": 1, "succeeded": 2}]
+    assert desk.ledger.states() == {"succeeded": 3}
 
 
 def test_a_request_that_cannot_start_is_not_waited_for(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:

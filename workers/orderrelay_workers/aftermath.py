@@ -54,6 +54,7 @@ class Aftermath:
         self._size = size
         self._outcomes: Counter[str] = Counter()
         self._told_at = time.monotonic()
+        self._gate_answers = True
         self.hold_until = 0.0
 
     def settle(self, batch: Sequence[Ended]) -> None:
@@ -64,12 +65,19 @@ class Aftermath:
         answered = read_answers(batch)
         unsent = unsent_claims(batch)
         settlements = [settlement for one in answered for settlement in _settlements(one, worker.boot_id)]
-        try:
-            worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
-            # Before the settle, however long that takes: these requests are not in flight any more.
-            self._report(report_of(batch, answered))
-        finally:  # whatever comes of that, no answer is lost
-            settled = settle_surely(worker, settlements, unsent)
+        worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
+        report = report_of(batch, answered)
+        # Whatever comes of one, the other is done: no answer is lost, and no place in flight is kept.
+        if self._gate_answers:
+            try:  # before the settle, however long that takes: these requests are not in flight any more
+                self._report(report)
+            finally:
+                settled = settle_surely(worker, settlements, unsent)
+        else:
+            try:  # no answer of the vendor waits for a Redis that did not answer the last time
+                settled = settle_surely(worker, settlements, unsent)
+            finally:
+                self._report(report)
         learn_size(self._size, answered)
         self._judge_tokens(answered)
         if settled is not None:
@@ -100,7 +108,9 @@ class Aftermath:
             self.hold_until = max(self.hold_until, until)
         try:
             self._worker.gate.report(self._company, Kind.ORDER, report)
+            self._gate_answers = True
         except RedisError as error:  # the beat tells the gate how many are really out, once Redis is back
+            self._gate_answers = False
             _log.warning("gate_not_told", error=type(error).__name__)
 
     def _judge_tokens(self, answered: Sequence[Answered]) -> None:
