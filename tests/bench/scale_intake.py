@@ -6,12 +6,10 @@ import contextlib
 import json
 import logging
 import multiprocessing
-import tempfile
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psutil
@@ -22,20 +20,17 @@ import structlog
 from orderrelay_producers import Order
 from orderrelay_shared import keys
 from orderrelay_shared.intake import Envelope
-from orderrelay_workers.ledger import companies, migrate, schema
+from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import open_engine
 from orderrelay_workers.runtime import Busy
 from orderrelay_workers.sidecar.intake import Intake
-from tests.bench.databases import bench_database
-from tests.servers import RedisServer
+from tests.bench.scale_fleet import COMPANY, a_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.synchronize import Barrier
 
     from orderrelay_workers.runtime import Runtime
-
-COMPANY = "default"
 
 
 @dataclass
@@ -97,22 +92,15 @@ def fill(client: redis.Redis, count: int) -> None:
 
 def measure(orders: int, workers: int, *, postgres: bool) -> dict[str, object]:
     """Book so many orders by so many processes, once."""
-    with contextlib.ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        server = RedisServer(folder / "redis")
-        opened.callback(server.kill9)
-        server.start()
-        url = opened.enter_context(bench_database(folder, postgres=postgres))
-        engine = open_engine(url)
-        opened.callback(engine.dispose)
-        migrate.migrate(engine)
-        companies.ensure(engine, [COMPANY])
-        client = opened.enter_context(redis.Redis.from_url(server.url))
+    with a_fleet(postgres=postgres) as fleet, redis.Redis.from_url(fleet.redis.url) as client:
         fill(client, orders)
         context = multiprocessing.get_context("spawn")
         begin = context.Barrier(workers + 1)
         results: Any = context.Queue()
-        processes = [context.Process(target=book_all, args=(server.url, url, begin, results)) for _ in range(workers)]
+        processes = [
+            context.Process(target=book_all, args=(fleet.redis.url, fleet.database_url, begin, results))
+            for _ in range(workers)
+        ]
         for process in processes:
             process.start()
         begin.wait(60)
@@ -123,12 +111,12 @@ def measure(orders: int, workers: int, *, postgres: bool) -> dict[str, object]:
         servers = {name: spent - servers_before[name] for name, spent in _servers_cpu().items()}
         for process in processes:
             process.join()
-        with engine.connect() as connection:
+        with fleet.engine.connect() as connection:
             booked = connection.execute(sa.select(sa.func.count()).select_from(schema.job)).scalar_one()
         assert (booked, client.xlen(keys.INTAKE)) == (orders, 0), booked
         return {
             "case": "intake",
-            "database": engine.dialect.name,
+            "database": fleet.engine.dialect.name,
             "workers": workers,
             "orders": orders,
             "orders_per_second": round(orders / seconds),
