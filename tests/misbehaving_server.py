@@ -96,6 +96,7 @@ class MisbehavingServer:
     requests: list[Request] = field(default_factory=list)
     port: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _last: object = None
 
     @property
     def url(self) -> str:
@@ -103,11 +104,18 @@ class MisbehavingServer:
         return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0, ssl=self.tls)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if not self.tls:  # whoever was given up while it came has to be let in before it can be seen out
+            with socket.socket() as last:
+                last.bind(("127.0.0.1", 0))
+                self._last = last.getsockname()
+                last.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(last, ("127.0.0.1", self.port))
+                await self.until(lambda: self._last is None)
         self._server.close()
         for task in self._tasks:
             task.cancel()
@@ -119,23 +127,28 @@ class MisbehavingServer:
             while not condition():  # noqa: ASYNC110  any condition of a test, not one that could set an event
                 await asyncio.sleep(0.005)
 
-    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if writer.get_extra_info("peername") == self._last:
+            self._last = None
+            writer.close()
+            return
+        task = asyncio.create_task(self._visit(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self.visits += 1
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await self.behave(Visit(self, reader, writer, self.visits))
-        except asyncio.CancelledError:
-            pass  # the test is over; asyncio would report a cancelled visit as an error
-        finally:
+
+        def end(_: object) -> None:
+            self._tasks.discard(task)
             self.ended += 1
             if self.tls:
                 writer.transport.abort()  # no wait for the client's side of the end
             else:
                 writer.close()
+
+        task.add_done_callback(end)  # also of a visit that is over before it began
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits += 1
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await self.behave(Visit(self, reader, writer, self.visits))
 
 
 def answer_bytes(status: int, body: bytes, *headers: str) -> bytes:

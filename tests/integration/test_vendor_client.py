@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 import trustme
 import uvloop
@@ -19,8 +19,9 @@ from orderrelay_shared.states import Outcome
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
 from orderrelay_workers.vendor.answers import read_order_answer
 from orderrelay_workers.vendor.client import VendorClient
-from orderrelay_workers.vendor.departure import Departure, StartRefused, open_session
+from orderrelay_workers.vendor.departure import Departure, StartRefused
 from orderrelay_workers.vendor.exchange import ANSWER_MAX_BYTES, PARTIAL_MAX_BYTES, Exchange, Failure
+from orderrelay_workers.vendor.transport import VendorTransport
 from tests.misbehaving_server import (
     MisbehavingServer,
     Visit,
@@ -39,6 +40,8 @@ from tests.misbehaving_server import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+
+    from orderrelay_workers.vendor.connection import Connection
 
     T = TypeVar("T")
     Run = Callable[[Coroutine[Any, Any, T]], T]
@@ -110,10 +113,9 @@ def fence(answer: bool) -> Callable[[], bool]:
     return lambda: answer
 
 
-def pool(client: VendorClient) -> Any:
-    """The client's connections."""
-    session: Any = client._transport._session
-    return session._connector
+def connections(client: VendorClient) -> list[Connection]:
+    """The client's open connections."""
+    return list(client._transport._open)
 
 
 async def post(
@@ -522,7 +524,7 @@ def test_a_passed_start_fence_leaves_the_server_without_a_byte(
 
 
 def test_no_byte_is_written_before_the_fence_is_asked(run: Run[Any]) -> None:
-    """When the fence is asked, aiohttp has handed nothing to the connection: neither sent nor buffered."""
+    """When the fence is asked, nothing has been handed to the connection: neither sent nor buffered."""
 
     async def story() -> tuple[Exchange, list[int]]:
         written: list[int] = []
@@ -530,8 +532,9 @@ def test_no_byte_is_written_before_the_fence_is_asked(run: Run[Any]) -> None:
             client = VendorClient(settings(server.url))
 
             def may_start() -> bool:
-                (protocol,) = pool(client)._acquired
-                written.append(protocol.transport.get_write_buffer_size() + server.received)
+                (connection,) = connections(client)
+                assert connection._transport is not None
+                written.append(connection._transport.get_write_buffer_size() + server.received)
                 return True
 
             exchange = await client.post_order("acme", "t", ORDER, may_start=may_start)
@@ -573,14 +576,14 @@ def test_a_fence_that_fails_sends_nothing(run: Run[Any]) -> None:
 
 
 def test_a_request_around_the_proof_is_not_sent(run: Run[Any]) -> None:
-    """The session sends nothing for a task that has no departure to note it in."""
+    """The transport sends nothing for a request that has no departure to note it in."""
 
     async def story() -> int:
         async with MisbehavingServer(only_listen) as server:
-            async with open_session(ssl.create_default_context()) as session:
-                with pytest.raises(LookupError):
-                    await session.post(server.url, data=b"x")
-            await server.until(lambda: server.ended == 1)
+            transport = VendorTransport(ssl.create_default_context())
+            with pytest.raises(LookupError):
+                await transport.handle_async_request(httpx.Request("POST", server.url, content=b"x"))
+            await transport.aclose()
             return server.received
 
     assert run(story()) == 0
@@ -589,12 +592,11 @@ def test_a_request_around_the_proof_is_not_sent(run: Run[Any]) -> None:
 # One request, one answer
 
 
-@pytest.mark.parametrize("once", [True, False])
-def test_a_second_departure_of_an_order_is_refused(once: bool) -> None:
-    """Should aiohttp ever begin to repeat POSTs, the second one does not leave; a look-up may be repeated."""
-    departure = Departure(yes, once=once)
+def test_a_second_departure_is_refused() -> None:
+    """Should anything ever begin to repeat requests, the second one does not leave."""
+    departure = Departure(yes)
     departure.begin()
-    with pytest.raises(StartRefused) if once else contextlib.nullcontext():
+    with pytest.raises(StartRefused):
         departure.begin()
     assert departure.sent
 
@@ -627,8 +629,8 @@ def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(run: Run[Any])
         async with MisbehavingServer(speak_out_of_turn) as server:
             client = VendorClient(settings(server.url))
             bodies = [(await client.post_order("acme", "t", ORDER, may_start=yes)).body]
-            (kept,) = pool(client)._conns.values()
-            await server.until(lambda: kept[0][0].should_close)  # the second answer to the first request is there
+            (kept,) = connections(client)
+            await server.until(lambda: not kept.is_usable)  # the second answer to the first request is there
             bodies += [(await client.post_order("acme", "t", ORDER, may_start=yes)).body for _ in range(2)]
             await client.aclose()
         return bodies
@@ -672,15 +674,13 @@ def test_a_cancelled_request_raises_and_its_connection_is_closed(run: Run[Any]) 
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            empty = not pool(client)._acquired
+            empty = not connections(client)
             await client.aclose()
             return empty
 
     assert run(story())
 
 
-# The order must be larger than the sockets' buffers; aiohttp warns of bodies that large.
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 def test_an_early_refusal_of_a_large_order_is_read(run: Run[Any]) -> None:
     """An answer that comes before all of the order was sent is still the answer."""
 

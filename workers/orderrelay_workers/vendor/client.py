@@ -15,18 +15,16 @@ from importlib import metadata
 from socket import gaierror
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import httpx
 import msgspec
 import structlog
-from multidict import CIMultiDict
-from yarl import URL
 
 from orderrelay_shared.orders import wire_body
 from orderrelay_workers.vendor.addresses import login_address, lookup_address, order_address
-from orderrelay_workers.vendor.departure import Departure, current_departure, open_session
+from orderrelay_workers.vendor.connection import ClosedEarly, Malformed
+from orderrelay_workers.vendor.departure import Departure
 from orderrelay_workers.vendor.exchange import ANSWER_MAX_BYTES, PARTIAL_MAX_BYTES, Exchange, Failure
-from orderrelay_workers.vendor.transport import TARGET, AiohttpTransport, Target
+from orderrelay_workers.vendor.transport import DEPARTURE, TARGET, Target, VendorTransport, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +52,7 @@ class VendorClient:
 
     def __init__(self, settings: WorkerSettings, *, tls: ssl.SSLContext | None = None) -> None:
         self._settings = settings
-        trusted = tls or ssl.create_default_context()
-        self._transport = AiohttpTransport(lambda: open_session(trusted))
+        self._transport = VendorTransport(tls or ssl.create_default_context())
         # All orders of a company differ in their content alone: what they share is kept, with the token and the
         # settings that it was made of, as these may be replaced by others.
         self._order_frames: dict[str, tuple[str, CompanySettings, _Frame]] = {}
@@ -75,18 +72,19 @@ class VendorClient:
             may_start: The start fence. Asked when the connection stands, before the first byte; if it says no, nothing
                 is sent and the failure is `Failure.FENCED`.
         """
+        departure = Departure(may_start)
 
         def request() -> httpx.Request:
             content = httpx.ByteStream(wire_body(body, self._settings.order_body))
             frame = self._order_frame(company, token)
-            return httpx.Request(
-                "POST", frame.url, headers=frame.headers, stream=content, extensions={TARGET: frame.target}
-            )
+            extensions = {TARGET: frame.target, DEPARTURE: departure}
+            return httpx.Request("POST", frame.url, headers=frame.headers, stream=content, extensions=extensions)
 
-        return await self._exchange(request, Departure(may_start, once=True))
+        return await self._exchange(request, departure)
 
     async def look_up(self, company: str, token: str, external_id: str) -> Exchange:
         """Ask for the ids of the orders that the vendor has under an ExternalId."""
+        departure = Departure(_always)
 
         def request() -> httpx.Request:
             keys = self._settings.companies[company]
@@ -98,12 +96,13 @@ class VendorClient:
                 token=token,
                 external_id=external_id,
             )
-            return httpx.Request("GET", address, headers=self._asking)
+            return httpx.Request("GET", address, headers=self._asking, extensions={DEPARTURE: departure})
 
-        return await self._exchange(request, Departure(_always, once=False))
+        return await self._exchange(request, departure)
 
     async def log_in(self, company: str) -> Exchange:
         """Ask for an access token with the company's license, user name and password."""
+        departure = Departure(_always)
 
         def request() -> httpx.Request:
             keys = self._settings.companies[company]
@@ -120,9 +119,10 @@ class VendorClient:
                     "Password": _plain(keys.password),
                 }
             )
-            return httpx.Request("POST", address, headers=self._posting, content=content)
+            extensions = {DEPARTURE: departure}
+            return httpx.Request("POST", address, headers=self._posting, content=content, extensions=extensions)
 
-        return await self._exchange(request, Departure(_always, once=True))
+        return await self._exchange(request, departure)
 
     async def aclose(self) -> None:
         """Close all connections; later requests fail unsent."""
@@ -143,8 +143,8 @@ class VendorClient:
             import_id=keys.import_id,
             special_functionalities=keys.special_functionalities,
         )
-        target = Target(URL(address, encoded=True), CIMultiDict(self._posting))
-        frame = _Frame(httpx.URL(address), httpx.Headers(self._posting), target)
+        request = httpx.Request("POST", address, headers=self._posting)
+        frame = _Frame(request.url, request.headers, target_of(request))
         self._order_frames[company] = (token, keys, frame)
         return frame
 
@@ -152,15 +152,12 @@ class VendorClient:
         began_at = datetime.now(UTC)
         answer = _Answer()
         failure: Failure | None = None
-        current = current_departure.set(departure)
         deadline = asyncio.timeout(self._settings.request_timeout_seconds)
         try:
             async with deadline:
                 await self._receive(make_request(), answer)
         except Exception as error:  # noqa: BLE001  the boundary: texts of foreign exceptions hold addresses with keys
             failure = _failure(error, departure, answer, late=deadline.expired())
-        finally:
-            current_departure.reset(current)
         body: bytes | None = None
         if failure is None:
             body, failure = answer.read()
@@ -258,7 +255,7 @@ def _failure(error: Exception, departure: Departure, answer: _Answer, *, late: b
             return Failure.FENCED
         if late:
             return Failure.NO_CONNECTION_IN_TIME
-        if caused_by(gaierror, aiohttp.ClientConnectorDNSError):
+        if caused_by(gaierror):
             return Failure.NO_NAME
         if caused_by(ssl.SSLError, ssl.CertificateError):
             return Failure.TLS
@@ -271,11 +268,11 @@ def _failure(error: Exception, departure: Departure, answer: _Answer, *, late: b
         return Failure.DEADLINE
     if answer.status is not None:
         return Failure.TRUNCATED
-    if caused_by(aiohttp.ServerDisconnectedError):
+    if caused_by(ClosedEarly):
         return Failure.CLOSED
-    if caused_by(aiohttp.ClientResponseError):
+    if caused_by(Malformed):
         return Failure.MALFORMED
-    if caused_by(OSError, aiohttp.ClientConnectionError):
+    if caused_by(OSError):
         return Failure.RESET
     return _unforeseen(error, Failure.UNFORESEEN)
 
