@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+import aiohappyeyeballs
 import pytest
 
 from orderrelay_workers.vendor import transport
@@ -166,6 +167,29 @@ def test_an_answer_without_length_that_tls_does_not_end_is_cut(
 
     exchange = run(story())
     assert (exchange.body, exchange.failure) == (None, Failure.TRUNCATED)
+
+
+def test_a_client_that_closes_while_a_connection_is_made_sends_nothing(
+    run: Run[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request whose connection only just comes to stand is not sent any more."""
+
+    async def story() -> tuple[Exchange, int]:
+        connect = aiohappyeyeballs.start_connection
+
+        async def close_meanwhile(*arguments: Any, **named: Any) -> socket.socket:
+            raw = await connect(*arguments, **named)
+            await client.aclose()
+            return raw
+
+        monkeypatch.setattr(aiohappyeyeballs, "start_connection", close_meanwhile)
+        async with MisbehavingServer(answering(200, b"{}")) as server:
+            client = VendorClient(settings(server.url))
+            exchange = await one(client)
+            return exchange, len(server.requests)
+
+    exchange, requests = run(story())
+    assert (exchange.sent, exchange.status, requests) == (False, None, 0)
 
 
 class Names:

@@ -184,6 +184,9 @@ class VendorTransport(httpx.AsyncBaseTransport):
             ssl=self._tls if origin.is_tls else None,
             server_hostname=origin.host if origin.is_tls else None,
         )
+        if self._is_closed:  # meanwhile
+            connection.close()
+            raise RuntimeError("the transport is closed")
         self._open.add(connection)
         return connection
 
