@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orderrelay_workers import metrics, metrics_of_gates
+from orderrelay_workers import metrics, metrics_of_gates, metrics_of_ledger, metrics_of_process
 from orderrelay_workers.gate import GateState, Hold, Kind, Limits, Refusal, Report
-
-if TYPE_CHECKING:
-    from prometheus_client import Metric
+from orderrelay_workers.health import judge
+from orderrelay_workers.ledger import credentials
+from orderrelay_workers.metrics_of_gates import IntakeReading
+from tests.known_metrics import Known, known_metrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,34 +27,46 @@ def value(name: str, **labels: str) -> float:
     return 0.0
 
 
-def defined() -> dict[str, tuple[str, ...]]:
-    """Every metric with its labels, as the modules define them."""
-    own: list[Any] = list(metrics.REGISTRY._collector_to_names)
-    of_gates: list[Any] = metrics_of_gates.families({}, complete=True)
-    labels: dict[str, tuple[str, ...]] = {collector._name: tuple(collector._labelnames) for collector in own}
-    labels |= {family.name: tuple(family._labelnames) for family in of_gates}
-    counters = {name for name, kind in kinds().items() if kind == "counter"}
-    return {f"{name}_total" if name in counters else name: given for name, given in labels.items()}
+def test_the_tables_in_the_documentation_have_every_metric() -> None:
+    """Name, type, labels and meaning, each once, and none that does not exist."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| [^|]+ \| ([^|]+) \| [^|]+ \|$",
+        (ROOT / "docs" / "metrics.md").read_text(),
+        re.MULTILINE,
+    )
+    told = [Known(name, kind, tuple(re.findall(r"`(\w+)`", given)), meaning) for name, kind, given, meaning in rows]
+    known = known_metrics()
+    assert [row for row in told if row != known.get(row.name)] == []
+    assert sorted(row.name for row in told) == sorted(known)
 
 
-def kinds() -> dict[str, str]:
-    """Which of them are counters, gauges and histograms."""
-    families: list[Metric] = [*metrics.REGISTRY.collect(), *metrics_of_gates.families({}, complete=True)]
-    return {family.name: family.type for family in families}
-
-
-def test_the_table_in_the_documentation_has_every_metric() -> None:
-    """Name and labels, each once, and none that does not exist."""
-    section = (ROOT / "deploy" / "README.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(orderrelay_\w+)` \| ([^|]*) \|", section, re.MULTILINE)
-    assert {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == defined()
-    assert len(rows) == len(defined())
+def test_every_kind_of_alarm_is_told_from_the_start() -> None:
+    """A series that appears with its first alarm has not grown, so no rule could see it."""
+    modules = (ROOT / "workers" / "orderrelay_workers").rglob("*.py")
+    found: set[str] = set()
+    for text in (module.read_text() for module in modules):
+        found |= set(re.findall(r'"(\w+)",\s*alarm=(?!False)', text))
+        if "Happening(NEW_REFUSED, alarm=True" in text:
+            found.add(credentials.NEW_REFUSED)
+    assert found == set(metrics_of_ledger.ALARMS)
 
 
 def test_no_label_is_an_id() -> None:
     """Labels take a few values each, or Prometheus would choke on them."""
-    allowed = {"company", "kind", "outcome", "refusal", "queue", "result", "decision"}
-    assert {label for labels in defined().values() for label in labels} <= allowed
+    allowed = {
+        "company",
+        "kind",
+        "outcome",
+        "refusal",
+        "queue",
+        "result",
+        "decision",
+        "duty",
+        "alarm",
+        "part",
+        "version",
+    }
+    assert {label for metric in known_metrics().values() for label in metric.labels} <= allowed
 
 
 def test_permits_are_counted() -> None:
@@ -104,7 +116,9 @@ def test_a_gate_is_told_as_it_is() -> None:
     )
     told = {
         (sample.name.removeprefix("orderrelay_"), *sample.labels.values()): sample.value
-        for family in metrics_of_gates.families({"acme": (state, 17), "other": (None, None)}, complete=True)
+        for family in metrics_of_gates.families(
+            {"acme": (state, 17), "other": (None, None)}, IntakeReading(5, 2.5, -0.5), complete=True
+        )
         for sample in family.samples
     }
     assert told == {
@@ -121,5 +135,20 @@ def test_a_gate_is_told_as_it_is() -> None:
         ("unwell_share", "acme", "order"): 0.5,
         ("gate_decisions_total", "acme", "order_admitted"): 12,
         ("jobs_waiting", "acme"): 17,
+        ("intake_waiting",): 5,
+        ("intake_oldest_seconds",): 2.5,
+        ("redis_clock_ahead_seconds",): -0.5,
         ("gates_readable",): 1,
     }
+
+
+def test_a_process_tells_what_it_left_on_its_disk(tmp_path: Path) -> None:
+    """Answers that wait for a start, bad ones, and free disk, also before the folder is made."""
+    (tmp_path / "ledger" / "bad").mkdir(parents=True)
+    (tmp_path / "ledger" / "a.jsonl").write_bytes(b"12345")
+    (tmp_path / "ledger" / "bad" / "b.jsonl").write_bytes(b"1")
+    assert metrics_of_process.spooled(tmp_path) == {"waiting": 5, "bad": 1}
+    assert metrics_of_process.spooled(tmp_path / "missing") == {"waiting": 0, "bad": 0}
+    assert metrics_of_process.free_bytes(tmp_path / "missing" / "too") == metrics_of_process.free_bytes(tmp_path)
+    told = {f.name: f.samples[0].value for f in metrics_of_process.families(judge(None), "1.0", {}, None) if f.samples}
+    assert told == {"orderrelay_live": 1, "orderrelay_ready": 0, "orderrelay_version_info": 1}

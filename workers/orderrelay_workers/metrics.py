@@ -1,7 +1,7 @@
 """What a worker counts and measures, for Prometheus: told at `GET /metrics` of its health port.
 
-Counters are of this process. Gauges are read from the company's gate when somebody asks, so they are the same at every
-worker. Labels are companies, kinds and short words, never ids.
+Counters are of this process. Gauges of the gates and of the ledger are read when somebody asks, so they are the same at
+every worker. Labels are companies, kinds and short words, never ids.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orderrelay_workers.gate.permits import Kind, Permits, Report
 
@@ -50,6 +50,30 @@ _set_aside = _counter("intake_set_aside", "Unreadable entries of the intake that
 _hints = _counter("hints", "Hints to workers, by what came of them: sent, enough or failed.", "queue", "outcome")
 _fallbacks = _counter("credentials_refused", "Times that the vendor refused a company's credentials.", "company")
 _rotations = _counter("settings_taken_over", "Changed settings taken over while running.", "company")
+_duty_failures = _counter("duty_failures", "Times that a duty of this worker failed; it is tried again.", "duty")
+_settings_invalid = Gauge(
+    "orderrelay_settings_invalid",
+    "1 if the changed env file or secrets folder has a mistake, so that the settings before stay in force; 0 if not.",
+    registry=REGISTRY,
+)
+
+ProcessCollector(registry=REGISTRY)  # CPU, memory, open files and the start, by the names that dashboards know
+
+
+def begin(companies: Iterable[str], duties: Iterable[str]) -> None:
+    """Tell 0 of what alerts watch: of a series that appears with its first event, Prometheus sees no growth.
+
+    Args:
+        companies: The aliases that this worker serves.
+        duties: The names of its duties.
+    """
+    for company in companies:
+        _child(_fallbacks, company)
+        _child(_rotations, company)
+        for result in ("new", "already", "conflict"):
+            _child(_booked, company, result)
+    for duty in duties:
+        _child(_duty_failures, duty)
 
 
 @cache  # finding a child by its labels costs more than counting, and there are few
@@ -148,6 +172,16 @@ def settings_taken_over(company: str) -> None:
     _child(_rotations, company).inc()
 
 
+def duty_failed(duty: str) -> None:
+    """A duty of this worker has failed, and will be tried again."""
+    _child(_duty_failures, duty).inc()
+
+
+def settings_read(*, invalid: bool) -> None:
+    """The changed settings were read: they have a mistake, or not."""
+    _settings_invalid.set(float(invalid))
+
+
 def exposition() -> bytes:
-    """Everything there is to tell, in Prometheus' text format; it takes two seconds at most."""
+    """Everything there is to tell, in Prometheus' text format; it takes two seconds for each server that is away."""
     return generate_latest(REGISTRY)

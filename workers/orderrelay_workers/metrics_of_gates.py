@@ -1,35 +1,30 @@
-"""The gauges: what the gates of this worker's companies say at the moment that somebody asks for metrics."""
+"""The gauges of Redis: what the gates and the intake say at the moment that somebody asks for metrics."""
 
 from __future__ import annotations
 
-import queue
-import threading
+import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from orderrelay_shared import keys, redis_connection
+from orderrelay_workers.diagnosis.of_clocks import ahead_seconds, redis_seconds
 from orderrelay_workers.gate import Gate, Kind
 from orderrelay_workers.metrics import REGISTRY
+from orderrelay_workers.readings_in_time import ReadingInTime
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from orderrelay_workers.gate.permits import GateState
 
-#: Whoever asks is answered within so long, in seconds; what Redis has not told by then is left out.
-_LONGEST_SECONDS: Final = 2.0
-
 #: The longest wait for one answer of Redis, in seconds.
 _ANSWER_SECONDS: Final = 1.0
-
-_log = structlog.get_logger(__name__)
-
 
 #: Name, meaning and how it is read, of each gauge with the label company; None: there is nothing to tell.
 _GAUGES: Final[tuple[tuple[str, str, Callable[[GateState], float | None]], ...]] = (
@@ -50,10 +45,31 @@ _CIRCUIT: Final = ("circuit_open", "1 if the circuit of this kind of request is 
 _UNWELL: Final = ("unwell_share", "Share of the last requests of this kind that went unwell, 0 to 1.")
 _DECISIONS: Final = ("gate_decisions", "What the gate decided since it was made, over all workers.")
 _WAITING: Final = ("jobs_waiting", "Jobs that wait to be sent, as last counted by a worker.")
+_INTAKE: Final = ("intake_waiting", "Accepted orders that are not booked yet.")
+_OLDEST: Final = (
+    "intake_oldest_seconds",
+    "How long the oldest accepted order has been waiting to be booked.",
+)
+_CLOCK: Final = ("redis_clock_ahead_seconds", "How far Redis' clock is ahead of this host's.")
 _READABLE: Final = ("gates_readable", "1 if Redis told of all gates in time; 0: their gauges are missing here.")
 
 #: A company's state and how many of its jobs wait, each None if it is not known.
 Reading = tuple["GateState | None", int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeReading:
+    """What Redis says of the intake, and of its clock.
+
+    Attributes:
+        waiting: How many orders are accepted and not booked yet.
+        oldest_seconds: How long the oldest has been so; 0: there is none.
+        clock_ahead_seconds: How far Redis' clock is ahead of this host's.
+    """
+
+    waiting: int
+    oldest_seconds: float
+    clock_ahead_seconds: float
 
 
 class GateGauges(Collector):
@@ -71,7 +87,7 @@ class GateGauges(Collector):
         )
         self._gate = Gate(self._redis, boot_id, probe_lease_seconds=60)  # it only reads
         self._companies = companies
-        self._reading = threading.Lock()
+        self._reading = ReadingInTime("gates", self._read)
 
     def begin(self) -> None:
         """Be asked from now on."""
@@ -88,48 +104,35 @@ class GateGauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The gauges as they are now; those of gates that could not be read in time are left out."""
-        readings, complete = self._read_in_time()
-        return families(readings, complete=complete)
+        pieces, complete = self._reading.take()
+        readings = dict(piece for piece in pieces if not isinstance(piece, IntakeReading))
+        intake = next((piece for piece in pieces if isinstance(piece, IntakeReading)), None)
+        return families(readings, intake, complete=complete)
 
-    def _read_in_time(self) -> tuple[dict[str, Reading], bool]:
-        """Read in a thread of its own: not even a name server that hangs may hold up whoever asks."""
-        told: queue.SimpleQueue[tuple[str, Reading] | bool] = queue.SimpleQueue()
-        if not self._reading.acquire(blocking=False):
-            return {}, False  # the reading for somebody else still hangs
-        threading.Thread(target=self._read, args=(told,), name="metrics", daemon=True).start()
-        readings: dict[str, Reading] = {}
-        ends_at = time.monotonic() + _LONGEST_SECONDS
-        while True:
-            try:
-                item = told.get(timeout=max(0.0, ends_at - time.monotonic()))
-            except queue.Empty:
-                return readings, False
-            if isinstance(item, bool):
-                return readings, item
-            readings[item[0]] = item[1]
+    def _read(self) -> Iterator[tuple[str, Reading] | IntakeReading]:
+        for company in sorted(self._companies()):
+            waiting: Any = self._redis.get(keys.waiting(company))
+            yield company, (self._gate.state(company), None if waiting is None else int(waiting))
+        with contextlib.suppress(ResponseError):  # a user of Redis who may not ask for this
+            yield self._read_intake()
 
-    def _read(self, told: queue.SimpleQueue[tuple[str, Reading] | bool]) -> None:
-        ends_at = time.monotonic() + _LONGEST_SECONDS
-        try:
-            for company in sorted(self._companies()):
-                if time.monotonic() > ends_at:
-                    told.put(False)
-                    return
-                waiting: Any = self._redis.get(keys.waiting(company))
-                told.put((company, (self._gate.state(company), None if waiting is None else int(waiting))))
-            told.put(True)
-        except (RedisError, OSError) as error:
-            _log.debug("gates_not_read", error=type(error).__name__)
-            told.put(False)
-        finally:
-            self._reading.release()
+    def _read_intake(self) -> IntakeReading:
+        entries: Any = self._redis.xlen(keys.INTAKE)
+        first: Any = self._redis.xrange(keys.INTAKE, count=1)
+        ahead = ahead_seconds(lambda: redis_seconds(self._redis))
+        # An entry's id begins with the time by Redis' clock at which it was accepted, in milliseconds.
+        oldest = time.time() + ahead - int(first[0][0].split(b"-")[0]) / 1000 if first else 0.0
+        return IntakeReading(entries, max(0.0, oldest), ahead)
 
 
-def families(readings: dict[str, Reading], *, complete: bool) -> list[Metric]:
+def families(
+    readings: dict[str, Reading], intake: IntakeReading | None = None, *, complete: bool
+) -> list[Metric]:  # fmt: skip
     """What was read, as Prometheus is told it; a gate that is not known here has no gauges.
 
     Args:
         readings: By company.
+        intake: What is known of the intake; None: nothing.
         complete: Whether all could be read in time.
     """
     known = {company: state for company, (state, _) in readings.items() if state is not None and not state.is_newer}
@@ -154,9 +157,13 @@ def families(readings: dict[str, Reading], *, complete: bool) -> list[Metric]:
     for company, (_, jobs) in readings.items():
         if jobs is not None:
             waiting.add_metric([company], jobs)
-    readable = _gauge(*_READABLE)
+    entries, oldest, clock, readable = (_gauge(*what) for what in (_INTAKE, _OLDEST, _CLOCK, _READABLE))
+    if intake is not None:
+        entries.add_metric([], intake.waiting)
+        oldest.add_metric([], intake.oldest_seconds)
+        clock.add_metric([], intake.clock_ahead_seconds)
     readable.add_metric([], float(complete))
-    return [*told, circuits, unwell, decisions, waiting, readable]
+    return [*told, circuits, unwell, decisions, waiting, entries, oldest, clock, readable]
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

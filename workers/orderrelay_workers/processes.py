@@ -17,6 +17,7 @@ from celery.worker import state
 from orderrelay_workers.ears import Ears
 from orderrelay_workers.health import Vitals
 from orderrelay_workers.health_server import HealthServer
+from orderrelay_workers.metrics_of_process import ProcessGauges
 from orderrelay_workers.runtime import Runtime
 from orderrelay_workers.sidecar.listening import Listening
 from orderrelay_workers.sidecar.sidecar import Sidecar
@@ -46,6 +47,7 @@ class _Parts:
     ears: Ears
     sidecar: Sidecar | None
     health: HealthServer | None
+    gauges: ProcessGauges | None
 
 
 _running: list[_Parts] = []
@@ -93,7 +95,9 @@ def begin(settings: WorkerSettings, app: Celery, threads: int) -> Runtime:
     ears = Ears(threads)
     listening = Listening(ears, _reconnect, lambda reason: _give_up(reason, _START_AGAIN))
     sidecar = Sidecar(worker, listening, vitals, lambda reason: _give_up(reason, _WRONG_SETUP))
-    _running.append(_Parts(worker, ears, sidecar, health))
+    gauges = ProcessGauges(vitals, settings.spool_folder)
+    gauges.begin()
+    _running.append(_Parts(worker, ears, sidecar, health, gauges))
     vitals.begin(ears, worker.draining.is_set)
     sidecar.start()
     _log.info(
@@ -138,6 +142,8 @@ def end() -> None:
             if parts.sidecar is not None:
                 parts.sidecar.stop()
             parts.worker.close()
+            if parts.gauges is not None:
+                parts.gauges.close()
             if parts.health is not None:
                 parts.health.close()
             _log.info("worker_stopped", worker=parts.worker.name)

@@ -26,6 +26,7 @@ from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.engine import is_sqlite, open_engine, reading
 from orderrelay_workers.limits import limits_of
 from orderrelay_workers.metrics_of_gates import GateGauges
+from orderrelay_workers.metrics_of_ledger import LedgerGauges
 from orderrelay_workers.settings import CompanySettings, WorkerSettings, require_companies
 from orderrelay_workers.settle_surely import settle_or_halve
 from orderrelay_workers.tokens import Tokens
@@ -191,8 +192,12 @@ class Runtime:
             self.credentials,
             self._credentials_refused,
         )
-        self._gauges = GateGauges(settings.redis_url, lambda: self.companies, self.boot_id)
-        self._gauges.begin()
+        self._gauges = (
+            GateGauges(settings.redis_url, lambda: self.companies, self.boot_id),
+            LedgerGauges(self.engine, lambda: {alias: company.id for alias, company in self.companies.items()}),
+        )
+        for gauges in self._gauges:
+            gauges.begin()
 
     @staticmethod
     def _open_ledger(settings: WorkerSettings) -> sa.Engine:
@@ -327,7 +332,8 @@ class Runtime:
 
     def close(self) -> None:
         """Let everything go. Called when nothing is in progress any more."""
-        self._gauges.close()
+        for gauges in self._gauges:
+            gauges.close()
         self.loop.run(self.vendor.aclose())
         self.loop.close()
         self.life_sign.end()

@@ -22,18 +22,19 @@ def look_at_clocks(client: redis.Redis | None, engine: sa.Engine | None) -> list
     """Compare the clocks of whatever answers with this host's."""
     ahead: dict[str, float] = {}
     if client is not None:
-        ahead["Redis"] = _ahead(lambda: _seconds_of(client))
+        ahead["Redis"] = ahead_seconds(lambda: redis_seconds(client))
     if engine is not None and not facts.is_file(engine):
-        ahead["the database"] = _ahead(lambda: facts.now(engine).timestamp())
+        ahead["the database"] = ahead_seconds(lambda: facts.now(engine).timestamp())
     return judge_clocks(ahead) if ahead else []
 
 
-def _seconds_of(client: redis.Redis) -> float:
+def redis_seconds(client: redis.Redis) -> float:
+    """Redis' clock, in epoch seconds."""
     seconds, microseconds = client.time()
     return seconds + microseconds / 1_000_000
 
 
-def _ahead(ask: Callable[[], float]) -> float:
+def ahead_seconds(ask: Callable[[], float]) -> float:
     """How far a clock is ahead of this host's; the answer is taken to be of the middle of the round trip."""
     before = time.time()
     there = ask()

@@ -61,8 +61,10 @@ class Rotation:
         try:
             fresh = load_worker_settings()
         except SettingsInvalid as error:
+            metrics.settings_read(invalid=True)
             _log.error("settings_invalid", lines=list(error.lines), in_use="the settings before")
             return
+        metrics.settings_read(invalid=False)
         learn_secrets(fresh)
         running = self._worker.settings
         changed = False

@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from orderrelay_workers import metrics
 from orderrelay_workers.health import BEAT, LISTEN, words_for
 from orderrelay_workers.ledger.identity import OtherLedger
 from orderrelay_workers.sidecar import duties
@@ -74,6 +75,7 @@ class Sidecar:
 
     def start(self) -> None:
         """Begin all duties."""
+        metrics.begin(self._worker.settings.companies, (thread.name for thread in self._threads))
         for thread in self._threads:
             thread.start()
 
@@ -115,6 +117,7 @@ class Sidecar:
             return "OtherLedger"
         except (RedisError, SQLAlchemyError, OSError) as error:
             self._vitals.duty_ended(name, words_for(error))
+            metrics.duty_failed(name)
             if isinstance(error, RedisError):
                 self._drop_idle_connections()
             if failing != type(error).__name__:
@@ -122,6 +125,7 @@ class Sidecar:
             return type(error).__name__
         except Exception as error:  # noqa: BLE001  a duty must outlive whatever one round of it meets
             self._vitals.duty_ended(name, words_for(error))
+            metrics.duty_failed(name)
             _log.exception("duty_broke", duty=name)
             return "Exception"
         self._vitals.duty_ended(name, None)
