@@ -8,12 +8,13 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
 from orderrelay_shared.settings import Setting, describe
 from orderrelay_workers.settings import WorkerSettings, load_worker_settings
+from tests.deployed import by_compose, compose, unit
 
 if TYPE_CHECKING:
     import pytest
@@ -24,11 +25,6 @@ EXAMPLE = DEPLOY / "orderrelay.env.example"
 
 #: The example's alias, and what stands for any alias in the settings' own list.
 ALIAS, ANY_ALIAS = "__ACME__", "__<ALIAS>__"
-
-
-def compose() -> Any:
-    """The parsed compose file."""
-    return YAML(typ="safe").load((DEPLOY / "compose.yaml").read_text())
 
 
 def settings_by_name() -> dict[str, Setting]:
@@ -50,10 +46,11 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_the_compose_file_follows_the_specification() -> None:
-    """Compose would not refuse it for a misspelled word."""
+def test_the_compose_files_follow_the_specification() -> None:
+    """Compose would not refuse them for a misspelled word."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    checked = subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False)
+    files = [str(DEPLOY / name) for name in ("compose.yaml", "compose.secrets.yaml")]
+    checked = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 
@@ -106,6 +103,21 @@ def test_only_workers_are_asked_for_their_health() -> None:
     }
 
 
+def test_compose_mounts_and_scrapes_what_is_there() -> None:
+    """Files that are mounted exist, Prometheus asks the service of workers where it answers; rules go by the job."""
+    said = compose()
+    for service in said["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith("./") else source in said["volumes"], volume
+    [scraped] = YAML(typ="safe").load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    [found] = scraped["dns_sd_configs"]
+    assert set(found["names"]) <= said["services"].keys()
+    assert found["port"] == int(by_compose("worker", POSTGRES_PASSWORD="x").environment["ORDERRELAY_HEALTH_PORT"])
+    rules = (DEPLOY / "prometheus" / "orderrelay.rules.yml").read_text()
+    assert set(re.findall(r'job="(\w+)"', rules)) == {scraped["job_name"]}
+
+
 def test_workers_start_after_the_tables_are_made() -> None:
     """There is nothing that a worker would find half made."""
     assert compose()["services"]["worker"]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
@@ -145,3 +157,17 @@ def test_every_line_of_the_example_is_allowed(monkeypatch: pytest.MonkeyPatch, t
     settings = load_worker_settings()
     assert settings.database_url.startswith("postgresql+psycopg://")
     assert settings.companies["acme"].token is not None
+
+
+def test_systemd_gives_a_worker_time_and_one_place_to_write() -> None:
+    """As long as Compose does; it writes to the folder made for it, and only wrong settings end it for good."""
+    worker = unit("orderrelay-worker@.service")
+    assert worker["TimeoutStopSec"] == [compose()["services"]["worker"]["stop_grace_period"].removesuffix("s")]
+    assert worker["Restart"] == ["on-failure"]
+    assert worker["RestartPreventExitStatus"] == ["2"]
+    assert "orderrelay-init.service" in worker["Requires"][0].split()
+    for name in ("orderrelay-worker@.service", "orderrelay-init.service"):
+        said = unit(name)
+        assert said["ProtectSystem"] == ["strict"]
+        assert "XDG_STATE_HOME=/var/lib" in said["Environment"]
+        assert said["StateDirectory"] == ["orderrelay"]
