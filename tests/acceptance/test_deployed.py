@@ -14,7 +14,7 @@ from tests.stack import order
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.processes import Processes
+    from tests.processes import Processes, RunningProcess
     from tests.stack import Stack
 
 #: Tells of every file that is opened for writing, and of every folder that is made, outside /tmp: on a read-only root
@@ -44,6 +44,12 @@ def answers(url: str) -> bool:
     return False
 
 
+def await_ready(worker: RunningProcess, port: int) -> None:
+    """Wait until a worker takes work; one that has ended meanwhile is told with its log."""
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}/ready") or not worker.is_running, 40, what="it is ready")
+    assert worker.is_running, worker.log[-3000:]
+
+
 def test_the_systemd_units_start_a_worker(sqlite_stack: Stack, processes: Processes, tmp_path: Path) -> None:
     """First the one that makes the tables, then a worker, which becomes ready, works, and stops in order."""
     env_file = tmp_path / "orderrelay.env"
@@ -60,8 +66,8 @@ def test_the_systemd_units_start_a_worker(sqlite_stack: Stack, processes: Proces
     worker = processes.start(
         unit.command, unit.environment | here | {"ORDERRELAY_HEALTH_PORT": str(port)}, name="worker"
     )
-    wait_until(lambda: answers(f"http://127.0.0.1:{port}/ready") or not worker.is_running, 30, what="it is ready")
-    sqlite_stack.producer.enqueue(order("S-1"), company="acme").wait(timeout=20)
+    await_ready(worker, port)
+    sqlite_stack.producer.enqueue(order("S-1"), company="acme").wait(timeout=40)
     assert list(sqlite_stack.created()) == ["S-1"]
     worker.sigterm()
     assert worker.wait() == 0, worker.log[-3000:]
@@ -98,10 +104,10 @@ def test_the_services_of_compose_start_on_a_read_only_file_system(
     assert made.wait() == 0, made.log[-3000:]
     service = by_compose("worker", POSTGRES_PASSWORD="x")
     worker = processes.start(service.command, service.environment | here, name="worker")
-    wait_until(lambda: answers(f"http://127.0.0.1:{health}/ready") or not worker.is_running, 40, what="it is ready")
+    await_ready(worker, health)
     wait_until(lambda: answers(f"http://127.0.0.1:{vendor}/"), what="the simulator's page is there")
     with OrderProducer(redis_url) as producer:
-        assert producer.enqueue(order("C-1"), company="acme").wait(timeout=20).order_number
+        assert producer.enqueue(order("C-1"), company="acme").wait(timeout=40).order_number
     worker.sigterm()
     assert worker.wait() == 0, worker.log[-3000:]
     assert told.read_text() == ""
