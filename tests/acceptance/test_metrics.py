@@ -75,6 +75,7 @@ def test_a_worker_tells_what_it_does(sqlite_stack: Stack) -> None:
     assert value(found, "circuit_open", company="acme", kind="order") == 0
     assert value(found, "requests_in_flight", company="acme") == 0
     assert value(found, "gates_readable") == 1
+    assert value(found, "ledger_readable") == value(found, "workers_alive") == 1
     assert value(found, "intake_waiting") == 0
     assert value(found, "live") == value(found, "ready") == 1
     assert (value(found, "disk_free_bytes") or 0) > 0
@@ -82,8 +83,9 @@ def test_a_worker_tells_what_it_does(sqlite_stack: Stack) -> None:
     assert abs(value(found, "redis_clock_ahead_seconds") or 0) < 2
 
 
-def test_a_worker_tells_what_a_person_has_to_see(stack: Stack) -> None:
+def test_a_worker_tells_what_a_person_has_to_see(postgres_stack: Stack) -> None:
     """Orders that are due, unknown and parked, alarms by kind, and cautious mode, from the ledger."""
+    stack = postgres_stack
     port = start(stack)
     stack.wait_for(stack.enqueue(4), JobState.SUCCEEDED)
     companies.pause(stack.engine, "acme", "so that A-0 stays", actor="test")
