@@ -26,6 +26,9 @@ _ODD_NAMES: Final = {
 }
 _ODD_NAMES_BACK: Final = {vendor: snake for snake, vendor in _ODD_NAMES.items()}
 
+#: What people write in place of a CustomerRowType, in English and Swedish.
+_ROW_TYPE_WORDS: Final = {"product": 2, "produkt": 2, "article": 2, "artikel": 2, "text": 3, "comment": 3}
+
 
 def vendor_name(snake: str) -> str:
     """The vendor's name of a property: `CustomerNr` for `customer_nr`."""
@@ -150,8 +153,12 @@ def _unknown_name(name: str, snake_names: Iterable[str]) -> str:
     if same is not None and name in (same, vendor_name(same)):
         other = vendor_name(same) if name == same else same
         return f"is given a second time, as `{other}`: give it once"
-    close = get_close_matches(_bare(name), known, n=1, cutoff=0.6)
-    if not close:
+    bare = _bare(name)
+    close = get_close_matches(bare, known, n=1, cutoff=0.6)
+    if not close and len(bare) > 3:
+        # What has the name as its end, if only one has: `Rows` for `InvoiceRows`.
+        close = [whole for whole in known if whole.endswith(bare)]
+    if len(close) != 1:
         return "is no property of the order API"
     nearest = known[close[0]]
     return f"is unknown: did you mean `{nearest if name.islower() else vendor_name(nearest)}`?"
@@ -165,7 +172,7 @@ def _in_words(kind: str, name: str, value: object, fallback: object) -> str:
     if name in ("OriginType", "origin_type") and kind != "missing":
         return f"must be 6, or left out: it is always 6; not {told_type(value)}"
     if name in ("CustomerRowType", "customer_row_type") and kind != "missing":
-        return f"must be 2 (product row) or 3 (text row), not {told_type(value)}"
+        return f"must be 2 (product row) or 3 (text row), not {told_type(value)}{_row_type_meant(value)}"
     match kind:
         case "missing":
             return "is mandatory"
@@ -190,6 +197,17 @@ def _in_words(kind: str, name: str, value: object, fallback: object) -> str:
             return "must be a text: it is the name of a property"
         case _:
             return str(fallback)
+
+
+def _row_type_meant(value: object) -> str:
+    """What a text in place of a CustomerRowType seems to mean, as a question."""
+    if not isinstance(value, str):
+        return ""
+    word = value.strip().lower()
+    if word in ("2", "3"):
+        return f": write the number {word}, without quotes"
+    close = get_close_matches(word.removesuffix("row").removesuffix("rad").strip(), _ROW_TYPE_WORDS, n=1, cutoff=0.7)
+    return f": did you mean {_ROW_TYPE_WORDS[close[0]]}?" if close else ""
 
 
 def _text_problem(text: str) -> str:

@@ -140,6 +140,7 @@ def test_a_number_for_text_is_told_to_be_quoted() -> None:
         ("customer_no", "is unknown: did you mean `customer_nr`?"),
         ("CUSTOMERORGNR", "is unknown: did you mean `CustomerOrgnr`?"),
         ("Invoiceld", "is unknown: did you mean `InvoiceId`?"),
+        ("Rows", "is unknown: did you mean `InvoiceRows`?"),
         ("Xyzzy", "is no property of the order API"),
         ("customer_nr", "is given a second time, as `CustomerNr`: give it once"),
     ],
@@ -156,6 +157,24 @@ def test_unknown_name_in_a_row_is_refused_with_the_nearest_known() -> None:
         "InvoiceRows[0].Quantiy": "is unknown: did you mean `Quantity`?",
         "InvoiceRows[0].unit_pris": "is unknown: did you mean `unit_price`?",
     }
+
+
+@pytest.mark.parametrize(
+    ("given_type", "hint"),
+    [
+        ("2", ": write the number 2, without quotes"),
+        ("Produktrad", ": did you mean 2?"),
+        ("prodct", ": did you mean 2?"),
+        ("text row", ": did you mean 3?"),
+        ("xyzzy", ""),
+        (4, ""),
+    ],
+)
+def test_a_row_type_in_words_is_refused_with_the_number_meant(given_type: object, hint: str) -> None:
+    """In English or Swedish, misspelt or not."""
+    found = problems(order_with(InvoiceRows=[{**PRODUCT_ROW, "CustomerRowType": given_type}]))
+    told = f"the text {given_type!r}" if isinstance(given_type, str) else f"the number {given_type}"
+    assert found == {"InvoiceRows[0].CustomerRowType": f"must be 2 (product row) or 3 (text row), not {told}{hint}"}
 
 
 def test_all_problems_are_told_at_once() -> None:
