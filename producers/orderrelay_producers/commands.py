@@ -7,42 +7,69 @@ import time
 import uuid
 from contextlib import ExitStack, nullcontext
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path  # noqa: TC003  typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
 import typer
 
 from orderrelay_producers.errors import QueueUnavailable, UnknownCompany
-from orderrelay_producers.file_run import FileRun
+from orderrelay_producers.files.cells import DecimalMark, Reading
+from orderrelay_producers.files.dry_run import check_orders
+from orderrelay_producers.files.records import FileFormat  # noqa: TC001  typer reads the annotations at run time
+from orderrelay_producers.files.run import FileRun
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.terms import Terms
 from orderrelay_shared import ids
 from orderrelay_shared.command import print_json
+from orderrelay_shared.settings import ProducerSettings, load
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from orderrelay_producers.files.run import HandOver
     from orderrelay_shared.job_status import JobStatus
 
 _REFUSED, _USAGE, _UNREACHABLE, _INTERRUPTED = 1, 2, 3, 130
+
+
+class Encoding(StrEnum):
+    """How the text of a table may be encoded."""
+
+    UTF_8 = "utf-8"
+    CP1252 = "cp1252"
+
 
 _Company = Annotated[str, typer.Option(help="Alias of the company that the orders belong to.")]
 _Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object as the last line.")]
 
 
 def enqueue(
-    file: Annotated[str, typer.Argument(help="JSONL: one order as a JSON object a line; '-' for standard input.")],
+    file: Annotated[str, typer.Argument(help="JSON lines, a JSON array or CSV, also as gzip; '-' for standard input.")],
     *,
     company: _Company = "default",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check all orders and count: nothing is sent, Redis not needed.")
+    ] = False,
     rejects: Annotated[
         Path | None,
-        typer.Option(help="Write refused lines to this file, as they were; with --from-line, add them to it."),
+        typer.Option(help="Write refused orders to this file, as they were; with --from-…, add them to it."),
     ] = None,
     from_line: Annotated[
         int, typer.Option(min=1, help="Begin at this line, which a run that was stopped has told.")
     ] = 1,
+    from_order: Annotated[int, typer.Option(min=1, help="The same for a JSON array: begin at this order.")] = 1,
+    form: Annotated[
+        FileFormat | None, typer.Option("--format", help="What the file is, if it is not told rightly.")
+    ] = None,
+    encoding: Annotated[
+        Encoding, typer.Option(help="Of CSV: cp1252 is what Excel on Windows calls just 'CSV'.")
+    ] = Encoding.UTF_8,
+    decimal: Annotated[
+        DecimalMark | None, typer.Option(help="Of CSV: says of 1,234 and 1.234 which is a thousand and more.")
+    ] = None,
     batch: Annotated[
         str, typer.Option(help="Name that tells orders without ExternalId from identical ones in another file.")
     ] = "",
@@ -58,45 +85,101 @@ def enqueue(
     """Hand over the orders of a file. Running it again on the same file adds nothing.
 
     An order without ExternalId gets one that is derived from its content, so it is the same at every run.
-    If it is stopped, by Ctrl-C too, it tells the line at which to go on.
-    Exit code: 0 all taken, 1 some refused, 2 wrong usage or an unreadable file, 3 Redis unreachable or the queue full,
-    130 interrupted.
-    """
+    If it is stopped, by Ctrl-C too, it tells where to go on.
+
+    \b
+    Examples:
+      orderrelay enqueue orders.csv --dry-run              check it first
+      orderrelay enqueue orders.csv --rejects refused.csv  correct what is refused, and enqueue that file
+      zcat orders.json.gz | orderrelay enqueue -           gzip is also taken as it is
+      orderrelay enqueue orders.csv --encoding cp1252 --decimal comma
+      orderrelay enqueue orders.jsonl --from-line 4711     go on where a run was stopped
+
+    Exit code: 0 all taken, 1 some refused or in conflict, 2 wrong usage or an unreadable file, 3 Redis unreachable or
+    the queue full, 130 interrupted.
+    """  # noqa: D301  the backspace is Typer's sign for "keep these lines as they are"
+    # Before anything else, so that a Ctrl-C finds something to tell at any time.
+    name = "standard input" if file == "-" else file
     alias = _alias(company)
     try:
         terms = Terms(priority, _instant(due_at, "--due-at"), _instant(deadline, "--deadline"))
     except ValueError as error:
         _end(str(error), _USAGE)
+    if from_line > 1 and from_order > 1:
+        _end("--from-line and --from-order: give the one that the run that was stopped has told", _USAGE)
+    start = max(from_line, from_order)
+    run: FileRun | None = None
+    interrupted = False
     with ExitStack() as opened:
-        stream = opened.enter_context(_reading(file))
-        rejected = opened.enter_context(_writing(rejects, stream, from_line)) if rejects is not None else None
-        producer = opened.enter_context(OrderProducer())
-        name = "standard input" if file == "-" else file
-        say, advance = opened.enter_context(_progress(stream))
-        run = FileRun(name, stream, batch=batch, rejected=rejected, say=say, advance=advance, from_line=from_line)
-        interrupted = False
         try:
-            run.enqueue(producer, company=alias, terms=terms, wait=wait, timeout=timeout)
+            stream = opened.enter_context(_reading(file))
+            rejected = opened.enter_context(_writing(rejects, stream, start)) if rejects is not None else None
+            say, advance = opened.enter_context(_progress(stream))
+            run = FileRun(
+                name,
+                stream,
+                form=form,
+                reading=Reading(encoding.value, decimal),
+                batch=batch,
+                rejected=rejected,
+                say=say,
+                advance=advance,
+                start=start,
+                start_in="order" if from_order > 1 else "line" if from_line > 1 else None,
+            )
+            if dry_run:
+                run.take(_dry(alias, terms))
+            else:
+                producer = opened.enter_context(OrderProducer())
+                run.take(
+                    lambda orders: producer.enqueue_batches(
+                        orders, company=alias, terms=terms, wait=wait, timeout=timeout
+                    )
+                )
         except UnknownCompany as error:
             _end(str(error), _USAGE)
         except KeyboardInterrupt:
-            run.interrupt()
             interrupted = True
+    if run is None:
+        _end(f"{name}: interrupted before it was read; nothing is taken", _INTERRUPTED)
+    if interrupted:
+        run.interrupt(anything_leaves=not dry_run)
     if run.stopped is not None:
-        typer.echo(f"{name}: stopped: {run.stopped}. {run.taken_so_far}", err=True)
-    if as_json:
-        next_line = {"next_line": run.next_line} if run.stopped is not None else {}
-        print_json({**run.counts, "company": alias, "finished": run.stopped is None, **next_line})
-    elif run.stopped is None:
-        see = f" (see {rejects})" if rejects is not None and run.refused else ""
-        follow = f"; follow with: orderrelay status {run.some_job.id}" if run.some_job is not None else ""
-        typer.echo(f"{run.accepted} accepted, {run.refused} refused{see}, {run.already} already there{follow}")
+        typer.echo(f"{name}: stopped: {run.stopped}. {run.checked_so_far if dry_run else run.taken_so_far}", err=True)
+    _tell_counts(run, alias, rejects, as_json=as_json, dry_run=dry_run)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
     if run.stopped is not None:
         raise typer.Exit(_UNREACHABLE if run.stopped_by_queue else _USAGE)
-    if run.refused:
+    if run.refused or run.conflicts:
         raise typer.Exit(_REFUSED)
+
+
+def _dry(company: str, terms: Terms) -> HandOver:
+    settings = load(ProducerSettings)
+    return lambda orders: check_orders(
+        orders, company=company, terms=terms, external_id_max_length=settings.external_id_max_length
+    )
+
+
+def _tell_counts(run: FileRun, company: str, rejects: Path | None, *, as_json: bool, dry_run: bool) -> None:
+    if as_json:
+        counts = run.counts
+        if dry_run:
+            counts = {"valid": run.accepted, "refused": run.refused, "already": run.already, "conflicts": run.conflicts}
+        next_start = {f"next_{run.counted_in}": run.next_start} if run.stopped is not None else {}
+        form = str(run.form) if run.form is not None else None
+        print_json({**counts, "company": company, "format": form, "finished": run.stopped is None, **next_start})
+    elif run.stopped is None:
+        conflicts = f", {run.conflicts} in conflict" if run.conflicts else ""
+        see = f" (see {rejects})" if rejects is not None and (run.refused or run.conflicts) else ""
+        if dry_run:
+            twice = f", {run.already} twice in the file" if run.already else ""
+            typer.echo(f"{run.accepted} valid, {run.refused} refused{conflicts}{see}{twice}; nothing was sent")
+            return
+        follow = f"; follow with: orderrelay status {run.some_job.id}" if run.some_job is not None else ""
+        refused = f"{run.refused} refused{conflicts}{see}"
+        typer.echo(f"{run.accepted} accepted, {refused}, {run.already} already there{follow}")
 
 
 def status(
@@ -201,21 +284,21 @@ def _reading(file: str) -> AbstractContextManager[BinaryIO]:
         _end(f"{file}: cannot be read: {error.strerror}", _USAGE)
 
 
-def _writing(rejects: Path, stream: BinaryIO, from_line: int) -> BinaryIO:
+def _writing(rejects: Path, stream: BinaryIO, start: int) -> BinaryIO:
     try:
         # Refused lines often are corrected and enqueued in place; truncating them before reading would lose them.
         if rejects.exists() and stream is not sys.stdin.buffer and rejects.samefile(stream.name):
             _end(f"{rejects}: is the file that is read; write refused lines to another", _USAGE)
         # What the run that was stopped had refused stands there.
-        return rejects.open("wb" if from_line == 1 else "ab")
+        return rejects.open("wb" if start == 1 else "ab")
     except OSError as error:
         _end(f"{rejects}: cannot be written: {error.strerror}", _USAGE)
 
 
-def _progress(stream: BinaryIO) -> AbstractContextManager[tuple[Callable[[str], None], Callable[[int], None]]]:
-    """How to say a line on stderr, and how to tell that so many bytes are done: shown on a terminal only."""
+def _progress(stream: BinaryIO) -> AbstractContextManager[tuple[Callable[[str], None], Callable[[], None]]]:
+    """How to say a line on stderr, and how to tell that an order is done: shown on a terminal only."""
     if not sys.stderr.isatty():
-        return nullcontext((lambda text: typer.echo(text, err=True), lambda _: None))
+        return nullcontext((lambda text: typer.echo(text, err=True), lambda: None))
     from orderrelay_producers.progress import bar  # noqa: PLC0415  rich takes long to import
 
     return bar(stream)

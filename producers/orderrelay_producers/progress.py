@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bar(stream: BinaryIO) -> Generator[tuple[Callable[[str], None], Callable[[int], None]], None, None]:
+def bar(stream: BinaryIO) -> Generator[tuple[Callable[[str], None], Callable[[], None]], None, None]:
     """Show how far a file is read, while the context lasts.
 
     Args:
         stream: The file; of a pipe the length is not known, and the bar only shows that something goes on.
 
     Returns:
-        How to say a line above the bar, and how to tell that so many bytes are done.
+        How to say a line above the bar, and how to tell that an order is done.
     """
     facts = os.fstat(stream.fileno())
     total = facts.st_size if stat.S_ISREG(facts.st_mode) else None
@@ -34,7 +34,8 @@ def bar(stream: BinaryIO) -> Generator[tuple[Callable[[str], None], Callable[[in
         def say(text: str) -> None:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-        def advance(done_bytes: int) -> None:
-            progress.update(task, completed=done_bytes)
+        def advance() -> None:
+            if total is not None:
+                progress.update(task, completed=stream.tell())
 
         yield say, advance

@@ -56,6 +56,10 @@ class _Root(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except typer.BadParameter as error:
+            # What pydantic, by which Typer reads values, calls every error.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except Exception as error:
             if (end := _end_of(error)) is None:
                 raise
@@ -191,5 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The words after `orderrelay`; default: those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    app = build(metadata.entry_points(group=GROUP), words[0] if words else None)
-    app(args=words, prog_name="orderrelay")
+    try:
+        app = build(metadata.entry_points(group=GROUP), words[0] if words else None)
+        app(args=words, prog_name="orderrelay")
+    except KeyboardInterrupt:  # While the command's modules were being imported, or at the very end.
+        sys.exit(130)

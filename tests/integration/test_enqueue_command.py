@@ -99,7 +99,7 @@ def test_a_line_that_was_there_is_told(run: Callable[..., Result], orders: Path)
     """Each order that had been taken before is named with its line and job."""
     orders.write_bytes(line("A-1") + line("A-1"))
     job = ids.job_id("default", "A-1")
-    assert run("enqueue", orders).stderr == f"{orders}:2: already there, job {job}\n"
+    assert run("enqueue", orders).stderr == f"{orders} line 2: already there, job {job}\n"
 
 
 def test_another_batch_is_other_orders(run: Callable[..., Result], orders: Path, redis_client: redis.Redis) -> None:
@@ -120,8 +120,8 @@ def test_refused_lines_are_told_and_kept(
     result = run("enqueue", orders, "--rejects", rejects)
     assert result.exit_code == 1
     assert rejects.read_bytes() == bad_row + b"nonsense\n"
-    assert f"{orders}:2: InvoiceRows[0].Quantity: " in result.stderr
-    assert f"{orders}:4: " in result.stderr
+    assert f"{orders} line 2: InvoiceRows[0].Quantity: " in result.stderr
+    assert f"{orders} line 4: " in result.stderr
     assert f"2 accepted, 2 refused (see {rejects}), 0 already there" in result.stdout
     assert arrived(redis_client) == ["A-1", "A-3"]
 
@@ -134,10 +134,12 @@ def test_a_conflict_is_told_and_refused(run: Callable[..., Result], orders: Path
     result = run("enqueue", orders, "--rejects", rejects, "--json")
     assert result.exit_code == 1
     job = ids.job_id("default", "A-1")
-    assert result.stderr.startswith(f"{orders}:2: ExternalId 'A-1' was already accepted with other content (job {job})")
+    assert result.stderr.startswith(
+        f"{orders} line 2: ExternalId 'A-1' was already accepted with other content (job {job})"
+    )
     assert rejects.read_bytes() == second
     counts = json.loads(result.stdout.splitlines()[-1])
-    assert (counts["accepted"], counts["refused"], counts["conflicts"]) == (1, 1, 1)
+    assert (counts["accepted"], counts["refused"], counts["conflicts"]) == (1, 0, 1)
 
 
 def test_json_ends_with_the_counts(run: Callable[..., Result], orders: Path) -> None:
@@ -145,7 +147,7 @@ def test_json_ends_with_the_counts(run: Callable[..., Result], orders: Path) -> 
     orders.write_bytes(line("A-1") + line("A-1") + b"{}\n")
     expected = {"accepted": 1, "refused": 1, "already": 1, "conflicts": 0, "maybe_taken": 0}
     result = run("enqueue", orders, "--company", "ACME", "--json")
-    assert json.loads(result.stdout) == {**expected, "company": "acme", "finished": True}
+    assert json.loads(result.stdout) == {**expected, "company": "acme", "format": "jsonl", "finished": True}
 
 
 def test_a_file_from_windows(run: Callable[..., Result], orders: Path, redis_client: redis.Redis) -> None:
@@ -160,7 +162,7 @@ def test_more_lines_than_a_batch(run: Callable[..., Result], orders: Path, redis
     orders.write_bytes(b"".join(line(f"A-{number}") for number in range(700)) + b"nonsense\n")
     result = run("enqueue", orders)
     assert result.stdout.startswith("700 accepted, 1 refused")
-    assert f"{orders}:701: " in result.stderr
+    assert f"{orders} line 701: " in result.stderr
     assert len(arrived(redis_client)) == 700
 
 
@@ -178,14 +180,6 @@ def test_rejects_never_overwrite_the_orders(run: Callable[..., Result], orders: 
     assert orders.read_bytes() == line("A-1")
 
 
-def test_a_json_array_is_wrong_usage(run: Callable[..., Result], orders: Path) -> None:
-    """A JSON array is told once, with what to do."""
-    orders.write_bytes(b"[\n" + line("A-1") + b"]\n")
-    result = run("enqueue", orders)
-    assert result.exit_code == 2
-    assert "jq -c '.[]'" in result.stderr
-
-
 def test_lines_before_an_unreadable_one_are_taken(
     run: Callable[..., Result], orders: Path, redis_client: redis.Redis
 ) -> None:
@@ -194,7 +188,7 @@ def test_lines_before_an_unreadable_one_are_taken(
     result = run("enqueue", orders)
     assert result.exit_code == 2
     assert "line 2 is longer" in result.stderr
-    assert "1 lines are taken" in result.stderr
+    assert "1 orders are taken" in result.stderr
     assert arrived(redis_client) == ["A-1"]
 
 
@@ -208,13 +202,13 @@ def test_an_unknown_company_is_wrong_usage(run: Callable[..., Result], orders: P
 
 
 def test_redis_away_is_told_with_what_was_taken(orders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis unreachable: exit code 3, how many lines are taken, and that running it again is safe."""
+    """Redis unreachable: exit code 3, how many orders are taken, and that running it again is safe."""
     monkeypatch.setenv("ORDERRELAY_REDIS_URL", f"redis://127.0.0.1:{free_port()}")
     orders.write_bytes(line("A-1") + line("A-2"))
     result = invoke("enqueue", orders, "--timeout", "0.5", "--json")
     assert result.exit_code == 3
     assert "Redis cannot be reached" in result.stderr
-    assert "0 lines are taken, 0 refused. Running the same command again is safe" in result.stderr
+    assert "0 orders are taken, 0 refused. Running the same command again is safe" in result.stderr
     assert json.loads(result.stdout)["finished"] is False
 
 
@@ -226,7 +220,7 @@ def test_a_full_queue_stops_the_run(
     orders.write_bytes(b"".join(line(f"A-{number}") for number in range(3)))
     result = run("enqueue", orders)
     assert result.exit_code == 3
-    assert "2 orders wait, and 2 may (ORDERRELAY_MAX_WAITING) at line 3. 2 lines are taken" in result.stderr
+    assert "2 orders wait, and 2 may (ORDERRELAY_MAX_WAITING) at line 3. 2 orders are taken" in result.stderr
 
 
 def test_a_run_that_was_stopped_is_gone_on_with(
@@ -249,7 +243,7 @@ def test_a_line_behind_the_end_is_a_mistake(run: Callable[..., Result], orders: 
     orders.write_bytes(line("A-1") + line("A-2"))
     beyond = run("enqueue", orders, "--from-line", 9)
     assert beyond.exit_code == 2
-    assert "there is no line 9, as there are only 2" in beyond.stderr
+    assert "there is no line 9: the last order is at line 2" in beyond.stderr
     assert run("enqueue", orders, "--from-line", 3).exit_code == 0
 
 
@@ -258,14 +252,14 @@ def test_going_on_keeps_what_was_refused_before(
 ) -> None:
     """The refused lines of both runs are in the file, each once, also one that stands just behind the stop."""
     rejects = tmp_path / "rejects.jsonl"
-    orders.write_bytes(b"bad 1\n" + line("A-1") + line("A-2") + b"bad 2\n")
+    orders.write_bytes(b"{bad 1\n" + line("A-1") + line("A-2") + b"bad 2\n")
     monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "1")
     stopped = run("enqueue", orders, "--rejects", rejects)
     assert "add --from-line 3" in stopped.stderr
-    assert rejects.read_bytes() == b"bad 1\n"
+    assert rejects.read_bytes() == b"{bad 1\n"
     monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "100")
     assert run("enqueue", orders, "--rejects", rejects, "--from-line", 3).exit_code == 1
-    assert rejects.read_bytes() == b"bad 1\nbad 2\n"
+    assert rejects.read_bytes() == b"{bad 1\nbad 2\n"
 
 
 def test_of_many_lines_that_were_there_only_some_are_told(run: Callable[..., Result], orders: Path) -> None:
@@ -279,7 +273,7 @@ def test_of_many_lines_that_were_there_only_some_are_told(run: Callable[..., Res
 
 
 def test_ctrl_c_tells_where_to_go_on(redis_url: str) -> None:
-    """A person who stops a run is told how many lines are taken, and the line to go on with."""
+    """A person who stops a run is told how many orders are taken, and the line to go on with."""
     program = "import typer, orderrelay_producers.commands as c; typer.run(c.enqueue)"
     command = [sys.executable, "-c", program, "-", "--json"]
     environment = {**os.environ, "ORDERRELAY_REDIS_URL": redis_url}
@@ -290,13 +284,13 @@ def test_ctrl_c_tells_where_to_go_on(redis_url: str) -> None:
         process.stdin.write(b"".join(line(f"A-{number}") for number in range(499)) + b"bad\n" + line("B-1") * 200)
         process.stdin.flush()
         assert (
-            b"standard input:500: " in process.stderr.readline()
+            b"standard input line 500: " in process.stderr.readline()
         )  # A batch is settled; the rest of the next is awaited.
         process.send_signal(signal.SIGINT)
         process.wait(30.0)
         out, err = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130
-    assert err.startswith(b"standard input: stopped: interrupted at line 501. 499 lines are taken")
+    assert err.startswith(b"standard input: stopped: interrupted at line 501. 499 orders are taken")
     assert b"add --from-line 501" in err
     assert json.loads(out)["next_line"] == 501
 
@@ -320,7 +314,7 @@ def test_progress_is_shown_on_a_terminal(redis_url: str, tmp_path: Path) -> None
     assert out.startswith(b"1 accepted, 1 refused, 1 already there")
     assert b"enqueue" in seen
     assert b"100%" in seen
-    assert f"{orders}:2: already there".encode() in seen
+    assert f"{orders} line 2: already there".encode() in seen
 
 
 def publish(client: redis.Redis, **more: Any) -> JobStatus:

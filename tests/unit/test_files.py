@@ -7,7 +7,9 @@ import json
 
 import pytest
 
-from orderrelay_producers.files import FileUnreadable, Line, Occurrences, read_lines
+from orderrelay_producers.files.lines import Line, read_lines
+from orderrelay_producers.files.occurrences import Occurrences
+from orderrelay_producers.files.records import FileUnreadable
 from orderrelay_shared.orders import Order
 
 
@@ -32,7 +34,7 @@ def identified(batch: str, *orders: Order) -> list[str | None]:
 
 def test_blank_lines_are_skipped_and_counted() -> None:
     """A line keeps its number in the file, however many blank ones stand before it."""
-    assert [(line.number, line.text) for line in lines(b"{1}\n\n  \t\r\n{2}")] == [(1, b"{1}"), (4, b"{2}")]
+    assert [(line.number, line.content) for line in lines(b"{1}\n\n  \t\r\n{2}")] == [(1, b"{1}"), (4, b"{2}")]
 
 
 def test_a_line_is_kept_as_it_stands() -> None:
@@ -43,24 +45,13 @@ def test_a_line_is_kept_as_it_stands() -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_order() -> None:
     """Files from Windows begin with a mark that JSON does not know."""
-    assert lines(b"\xef\xbb\xbf{1}\n")[0].text == b"{1}"
-
-
-def test_the_end_of_a_line_tells_the_progress() -> None:
-    """Each line says how many bytes of the file are done with it."""
-    assert [line.end for line in lines(b"{1}\n\n{2}\n")] == [4, 9]
+    assert lines(b"\xef\xbb\xbf{1}\n")[0].content == b"{1}"
 
 
 def test_an_endless_line_is_refused() -> None:
     """A file without line ends does not fill the memory."""
     with pytest.raises(FileUnreadable, match="line 2 is longer than 10 bytes"):
         list(read_lines(io.BytesIO(b"{1}\n" + b"x" * 1000), line_max_bytes=10))
-
-
-def test_a_json_array_is_told_from_lines() -> None:
-    """A whole JSON array is a common mistake, and is named once instead of once a line."""
-    with pytest.raises(FileUnreadable, match="line 2 begins a JSON array"):
-        lines(b'\n[\n  {"CustomerNr": "013"},\n')
 
 
 def test_a_given_external_id_stays() -> None:

@@ -1,0 +1,146 @@
+"""A file's bytes as orders: unpacked if they are gzip, and the format told by what stands there, not by the name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from orderrelay_producers.files.arrays import read_elements
+from orderrelay_producers.files.columns import looks_like_header
+from orderrelay_producers.files.lines import read_lines
+from orderrelay_producers.files.records import BYTE_ORDER_MARK, FileFormat, FileUnreadable
+from orderrelay_producers.files.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from typing import BinaryIO
+
+    from typing_extensions import Buffer
+
+    from orderrelay_producers.files.cells import Reading
+    from orderrelay_producers.files.records import Record
+
+_BUFFER_BYTES: Final = 128 * 1024
+_GZIP: Final = b"\x1f\x8b"
+
+#: So much is read to tell the format.
+_MOST_LOOKED_AT: Final = 64 * 1024
+
+#: How files begin that hold no orders, with what they are.
+_OTHERS: Final = (
+    (b"PK\x03\x04", "a zip file or an Excel workbook: unpack it, or save the sheet as 'CSV UTF-8'"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook: save the sheet as 'CSV UTF-8'"),
+    (b"\xff\xfe", "UTF-16: save it as UTF-8 (in Excel: 'CSV UTF-8')"),
+    (b"\xfe\xff", "UTF-16: save it as UTF-8 (in Excel: 'CSV UTF-8')"),
+    (b"BZh", "packed by bzip2: unpack it (bunzip2 -c FILE | orderrelay enqueue -)"),
+    (b"\xfd7zX", "packed by xz: unpack it (xz -dc FILE | orderrelay enqueue -)"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd: unpack it (zstd -dc FILE | orderrelay enqueue -)"),
+)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream of which a beginning was read already.
+
+    Args:
+        head: That beginning.
+        rest: What follows it; it is not closed with this.
+    """
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head = head
+        self._rest = cast("Any", rest)  # All that are passed have read1, which no type tells.
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        size = len(view)
+        if self._head:
+            piece, self._head = self._head[:size], self._head[size:]
+        else:
+            # One read of what is there, so that lines from a pipe are taken as they come.
+            piece = self._rest.read1(size)
+        view[: len(piece)] = piece
+        return len(piece)
+
+
+def read_records(
+    stream: BinaryIO, reading: Reading, wanted: FileFormat | None = None
+) -> tuple[FileFormat, bytes, Iterator[Record]]:
+    """The orders of a file.
+
+    Args:
+        stream: The file, opened for bytes.
+        reading: How the cells of a table are read.
+        wanted: The format; None: the one that the file seems to have.
+
+    Returns:
+        The format, what must stand before the raw records to make them a file again, and the records; reading them
+        raises FileUnreadable too.
+
+    Raises:
+        FileUnreadable: The beginning tells that it holds no orders.
+    """
+    with _told_as_unreadable():
+        unpacked = _unpacked(stream)
+        head = _head(unpacked)
+        form = wanted if wanted is not None else _format_of(head)
+        whole = cast("BinaryIO", io.BufferedReader(_Rejoined(head, unpacked), _BUFFER_BYTES))
+        if form is FileFormat.CSV:
+            header, records = read_table(whole, reading)
+            return form, header, _guarded(records)
+    return form, b"", _guarded(read_lines(whole) if form is FileFormat.JSONL else read_elements(whole))
+
+
+def _unpacked(stream: BinaryIO) -> BinaryIO:
+    head = stream.read(4)
+    whole = cast("BinaryIO", io.BufferedReader(_Rejoined(head, stream), _BUFFER_BYTES))
+    if not head.startswith(_GZIP):
+        return whole
+    return cast("BinaryIO", io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=whole, mode="rb")), _BUFFER_BYTES))
+
+
+def _head(stream: BinaryIO) -> bytes:
+    """The file up to its first line that is not blank, or a part of that line."""
+    head = b""
+    while len(head) < _MOST_LOOKED_AT and (line := stream.readline(_MOST_LOOKED_AT)):
+        head += line
+        if line.removeprefix(BYTE_ORDER_MARK).strip():
+            break
+    return head
+
+
+def _format_of(head: bytes) -> FileFormat:
+    for begin, what in _OTHERS:
+        if head.startswith(begin):
+            raise FileUnreadable(f"this is {what}")
+    first = head.removeprefix(BYTE_ORDER_MARK).strip()
+    if not first or first.startswith(b"{"):
+        return FileFormat.JSONL
+    if first.startswith(b"["):
+        return FileFormat.JSON
+    if looks_like_header(first):
+        return FileFormat.CSV
+    raise FileUnreadable(
+        "the first line is neither an order as JSON, nor the beginning of a JSON array, nor a line of column names; "
+        "say what it is with --format jsonl, json or csv"
+    )
+
+
+def _guarded(records: Iterator[Record]) -> Iterator[Record]:
+    with _told_as_unreadable():
+        yield from records
+
+
+@contextmanager
+def _told_as_unreadable() -> Generator[None, None, None]:
+    try:
+        yield
+    except EOFError:
+        raise FileUnreadable("the gzip data ends too early: the file is cut off") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise FileUnreadable(f"the gzip data is damaged: {error}") from None

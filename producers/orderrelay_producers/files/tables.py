@@ -1,0 +1,265 @@
+"""Orders from a table (CSV): a line for each row of an order, the rows of one order together."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from orderrelay_producers.files.columns import Column, Columns, cells_of, delimiter_of, is_separator_line, read_header
+from orderrelay_producers.files.keys_seen import KeysSeen
+from orderrelay_producers.files.records import BYTE_ORDER_MARK, RECORD_MAX_BYTES, FileUnreadable
+from orderrelay_shared.order_problems import OrderInvalid, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from orderrelay_producers.files.cells import Reading
+
+#: More do not fit into an order's body. A wrong key column must not make one order of a whole file.
+_MOST_ROWS: Final = 20_000
+
+
+class _Row(NamedTuple):
+    """A line of the table, or several, where a cell has line ends.
+
+    Attributes:
+        line: Where it begins, counted from 1.
+        last_line: Where it ends.
+        raw: As it stands in the file.
+        cells: Its cells.
+    """
+
+    line: int
+    last_line: int
+    raw: bytes
+    cells: list[str]
+
+
+class TableOrder(NamedTuple):
+    """The rows of one order; see `Record`.
+
+    Attributes:
+        rows: They, in order; at least one.
+        columns: The table's.
+        content: The order's properties, or what is wrong with its cells.
+    """
+
+    rows: list[_Row]
+    columns: Columns
+    content: dict[str, object] | OrderInvalid
+
+    @property
+    def number(self) -> int:
+        """The line at which it begins."""
+        return self.rows[0].line
+
+    @property
+    def next_number(self) -> int:
+        """The line behind its last row."""
+        return self.rows[-1].last_line + 1
+
+    @property
+    def raw(self) -> bytes:
+        """All its lines."""
+        return b"".join(row.raw for row in self.rows)
+
+    def place(self, path: str) -> str:
+        """The line and the column that hold a property."""
+        if path.startswith("line "):  # What the cells themselves have wrong tells its place.
+            return path
+        row, name = self.rows[0], path
+        of_row = path.startswith("InvoiceRows[")
+        if of_row:
+            index, _, name = path.removeprefix("InvoiceRows[").partition("]")
+            row, name = self.rows[int(index)], name.removeprefix(".")
+        name = name.partition("[")[0]
+        if not name:
+            return f"line {row.line}"
+        written = self.columns.written_of(name, of_row=of_row)
+        return f"line {row.line}, column {written or name}"
+
+
+def read_table(stream: BinaryIO, reading: Reading) -> tuple[bytes, Iterator[TableOrder]]:
+    """The orders of a table.
+
+    Args:
+        stream: The file, opened for bytes.
+        reading: What is known of it.
+
+    Returns:
+        The lines up to and with the header as they stand, and the orders.
+
+    Raises:
+        FileUnreadable: The header is no list of known columns; while the orders are read, that a line cannot be.
+    """
+    lines = _Lines(stream, reading.encoding)
+    first = lines.read()
+    delimiter = None
+    if is_separator_line(first.encode()):
+        delimiter = first.strip()[-1]
+        first = lines.read()
+    delimiter = delimiter or delimiter_of(first)
+    header = cells_of(first, delimiter)
+    columns = read_header(lines.number, header, reading.decimal)
+    return lines.take(), _orders(_rows(lines, delimiter), columns)
+
+
+class _Lines:
+    """The lines of the file as text, with what has been read of them since they were last taken.
+
+    Args:
+        stream: The file.
+        encoding: How its text is encoded.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        self._encoding = encoding
+        self._raw: list[bytes] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read, "")
+
+    def read(self) -> str:
+        """The next line; empty at the end of the file."""
+        raw = self._stream.readline(RECORD_MAX_BYTES + 1)
+        if not raw:
+            return ""
+        self.number += 1
+        if len(raw) > RECORD_MAX_BYTES:
+            raise FileUnreadable(f"line {self.number} is longer than {RECORD_MAX_BYTES} bytes")
+        self._raw.append(raw)
+        if self.number == 1 and raw.startswith(BYTE_ORDER_MARK):
+            self._encoding = "utf-8"  # It says so itself.
+            raw = raw[len(BYTE_ORDER_MARK) :]
+        try:
+            return raw.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            raise FileUnreadable(self._not_encoded(raw, error.start)) from None
+
+    def take(self) -> bytes:
+        """The lines as they stood in the file."""
+        raw = b"".join(self._raw)
+        self._raw.clear()
+        return raw
+
+    def _not_encoded(self, raw: bytes, position: int) -> str:
+        where = f"line {self.number} is not {self._encoding} (byte 0x{raw[position]:02x})"
+        if self._encoding == "cp1252":
+            return where
+        as_windows = raw[max(0, position - 12) : position + 12].decode("cp1252", "replace").strip()
+        return (
+            f"{where}: if {as_windows!r} reads right, the file comes from Windows, and --encoding cp1252 takes it; "
+            "otherwise save it as 'CSV UTF-8'"
+        )
+
+
+def _rows(lines: _Lines, delimiter: str) -> Iterator[_Row]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        line = lines.number + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise FileUnreadable(f"line {line} cannot be read as CSV: {error}{_advice(str(error))}") from None
+        raw = lines.take()
+        if any(cells):  # Spreadsheets leave empty lines behind.
+            yield _Row(line, lines.number, raw, cells)
+
+
+def _advice(text: str) -> str:
+    if "field limit" in text or "end of data" in text:
+        return "; is a quote not closed?"
+    return "; save it with line ends of Unix or Windows" if "new-line" in text else ""
+
+
+def _orders(rows: Iterator[_Row], columns: Columns) -> Iterator[TableOrder]:
+    """Put together the rows that have one key and stand together."""
+    seen = KeysSeen()
+    key_at = columns.key.at
+    gathered: list[_Row] = []
+    key = None
+    for row in rows:
+        own = row.cells[key_at].strip() if key_at < len(row.cells) else ""
+        if gathered and (own != key or not own):
+            yield _order(gathered, columns, returned=not seen.add(key or ""))
+            gathered = []
+        key = own
+        gathered.append(row)
+        if len(gathered) > _MOST_ROWS:
+            raise FileUnreadable(
+                f"line {row.line}: the order that begins at line {gathered[0].line} has more than {_MOST_ROWS} rows: "
+                f"is column {columns.key.written} what tells orders apart?"
+            )
+    if gathered:
+        yield _order(gathered, columns, returned=not seen.add(key or ""))
+
+
+def _order(rows: list[_Row], columns: Columns, *, returned: bool) -> TableOrder:
+    problems: list[Problem] = []
+    first = rows[0]
+    if any(len(row.cells) != columns.width for row in rows):
+        problems += [_wrong_width(row, columns) for row in rows if len(row.cells) != columns.width]
+        return TableOrder(rows, columns, OrderInvalid(problems))
+    if not first.cells[columns.key.at].strip():
+        problems.append(_problem(first, columns.key, "is empty: it tells in each row which order that belongs to"))
+    elif returned:
+        message = "was the key of an order further up: the rows of one order must stand together"
+        problems.append(_problem(first, columns.key, message))
+    for row in rows:
+        problems += [
+            Problem(f"line {row.line}, column {index + 1}", "has a value but no name in the header")
+            for index in columns.nameless
+            if row.cells[index].strip()
+        ]
+    order = _values(first, columns.head, problems)
+    for row in rows[1:]:
+        _keep_alike(row, first, columns.head, order, problems)
+    order["InvoiceRows"] = [_values(row, columns.row, problems) for row in rows]
+    return TableOrder(rows, columns, OrderInvalid(problems) if problems else order)
+
+
+def _values(row: _Row, columns: tuple[Column, ...], problems: list[Problem]) -> dict[str, object]:
+    cells = row.cells
+    values: dict[str, object] = {}
+    for column in columns:
+        if cell := cells[column.at]:
+            try:
+                values[column.name] = column.read(cell)
+            except ValueError as error:
+                problems.append(_problem(row, column, str(error)))
+    return values
+
+
+def _keep_alike(
+    row: _Row, first: _Row, columns: tuple[Column, ...], order: dict[str, object], problems: list[Problem]
+) -> None:
+    """See that a further row repeats of the order what its first row says, or leaves it out."""
+    for column in columns:
+        cell, other = row.cells[column.at], first.cells[column.at]
+        if not cell or cell == other:
+            continue
+        try:
+            value = column.read(cell)
+        except ValueError as error:
+            problems.append(_problem(row, column, str(error)))
+            continue
+        if not other:
+            message = f"is {cell!r}, but empty in line {first.line}, where this order begins: give it there"
+            problems.append(_problem(row, column, message))
+        elif column.name in order and value != order[column.name]:
+            message = f"is {cell!r}, but {other!r} in line {first.line} of the same order"
+            problems.append(_problem(row, column, message))
+
+
+def _wrong_width(row: _Row, columns: Columns) -> Problem:
+    hint = ": a cell that holds the delimiter needs quotes" if len(row.cells) > columns.width else ""
+    return Problem(f"line {row.line}", f"has {len(row.cells)} cells, and the header has {columns.width}{hint}")
+
+
+def _problem(row: _Row, column: Column, message: str) -> Problem:
+    return Problem(f"line {row.line}, column {column.written}", message)

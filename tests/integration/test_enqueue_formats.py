@@ -1,0 +1,243 @@
+"""`orderrelay enqueue` with CSV, JSON arrays and gzip, and as a dry run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orderrelay_shared.command import main
+from tests.integration.test_enqueue_command import arrived, invoke, line
+from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import redis
+    from typer.testing import Result
+
+HEADER = "OrderKey;ExternalId;CustomerNr;InvoiceDate;CustomerRowType;ProductNr;Quantity;Amount\n"
+
+
+@pytest.fixture
+def run(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `enqueue` against an empty Redis."""
+    monkeypatch.setenv("ORDERRELAY_REDIS_URL", redis_url)
+    return lambda *words, stdin=b"": invoke("enqueue", *words, stdin=stdin)
+
+
+@pytest.fixture
+def run_dry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `enqueue --dry-run` where no Redis is."""
+    monkeypatch.setenv("ORDERRELAY_REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    return lambda *words, stdin=b"": invoke("enqueue", "--dry-run", *words, stdin=stdin)
+
+
+def rows(key: int, external_id: str = "", *, quantity: str = "3", count: int = 2) -> str:
+    """One order as lines of a table; what belongs to the order stands in the first."""
+    first = f"{key};{external_id};013;2026-01-30;2;1;{quantity};1,50\n"
+    return first + f"{key};;;;2;1;{quantity};1,50\n" * (count - 1)
+
+
+def array(*orders: bytes) -> bytes:
+    """Orders as a JSON array."""
+    return b"[\n" + b",".join(orders) + b"]\n"
+
+
+def test_a_table_is_taken(run: Callable[..., Result], tmp_path: Path, redis_client: redis.Redis) -> None:
+    """Its orders are the same as those of JSON lines, so both files give the same jobs."""
+    (tmp_path / "orders.csv").write_text(HEADER + rows(1, "A-1", count=1) + rows(2) + rows(3), encoding="utf-8")
+    assert run(tmp_path / "orders.csv").stdout.startswith("3 accepted, 0 refused, 0 already there")
+    assert len(set(arrived(redis_client))) == 3
+    same = line("A-1").replace(b'"Amount": 1', b'"Amount": 1.50')
+    assert run("-", stdin=same).stdout.startswith("0 accepted, 0 refused, 1 already there")
+    assert run(tmp_path / "orders.csv").stdout.startswith("0 accepted, 0 refused, 3 already there")
+
+
+def test_an_array_is_taken(run: Callable[..., Result], redis_client: redis.Redis) -> None:
+    """One bad order of it is one refused order."""
+    result = run("-", stdin=array(line("A-1"), line("A-2", quantity=-3, Nte="x"), line("A-3")))
+    assert result.exit_code == 1
+    assert "standard input order 2 (line 3): Nte: is unknown: did you mean `Note`?" in result.stderr
+    assert arrived(redis_client) == ["A-1", "A-3"]
+
+
+@pytest.mark.parametrize("packed", [line("A-1"), array(line("A-1")), (HEADER + rows(1, "A-1")).encode()])
+def test_gzip_is_told_by_what_stands_there(
+    run: Callable[..., Result], tmp_path: Path, redis_client: redis.Redis, packed: bytes
+) -> None:
+    """Whatever the file is called, and from a pipe too; several packed files one behind the other are one."""
+    (tmp_path / "orders.txt").write_bytes(gzip.compress(packed[:10]) + gzip.compress(packed[10:]))
+    assert run(tmp_path / "orders.txt").exit_code == 0
+    assert run("-", stdin=gzip.compress(packed)).stdout.startswith("0 accepted, 0 refused, 1 already there")
+    assert set(arrived(redis_client)) == {"A-1"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda packed: packed[:-10], "the gzip data ends too early: the file is cut off"),
+        (lambda packed: packed[:-8] + b"12345678", "the gzip data is damaged: CRC check failed"),
+        (lambda packed: packed[:3], "the gzip data ends too early"),
+    ],
+)
+def test_damaged_gzip_is_told(run: Callable[..., Result], damage: Callable[[bytes], bytes], problem: str) -> None:
+    """A download that broke off is no shorter file."""
+    result = run("-", stdin=damage(gzip.compress(line("A-1") * 3)))
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"PK\x03\x04...", "an Excel workbook"),
+        ((HEADER + rows(1)).encode("utf-16"), "this is UTF-16"),
+        (b"Hello, world\n", "say what it is with --format"),
+    ],
+)
+def test_what_holds_no_orders_is_told_once(run: Callable[..., Result], content: bytes, problem: str) -> None:
+    """And not once a line."""
+    result = run("-", stdin=content)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_person_may_say_the_format(run: Callable[..., Result]) -> None:
+    """What begins like something else is read as it was said."""
+    result = run("-", "--format", "jsonl", stdin=b"[1]\n" + line("A-1"))
+    assert result.stdout.startswith("1 accepted, 1 refused")
+    assert "no JSON array begins here" in run("-", "--format", "json", stdin=line("A-1")).stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_run_that_was_stopped_is_gone_on_with(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis, form: str
+) -> None:
+    """At the place that is told, in each format's own words: nothing is sent twice, and the ids are the same."""
+    table = (HEADER + rows(1) + rows(2) + rows(3) + rows(4)).encode()
+    data, where, next_number = {"csv": (table, "line", 6), "json": (array(line(), line(), line(), line()), "order", 3)}[
+        form
+    ]
+    monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "2")
+    stopped = run("-", "--json", stdin=data)
+    assert stopped.exit_code == 3
+    assert f"add --from-{where} {next_number}" in stopped.stderr
+    assert json.loads(stopped.stdout)[f"next_{where}"] == next_number
+    monkeypatch.setenv("ORDERRELAY_MAX_WAITING", "100")
+    gone_on = run("-", f"--from-{where}", next_number, stdin=data)
+    assert gone_on.stdout.startswith("2 accepted, 0 refused, 0 already there")
+    assert len(arrived(redis_client)) == len(set(arrived(redis_client))) == 4
+
+
+def test_a_place_that_cannot_be_is_a_mistake(run: Callable[..., Result], redis_client: redis.Redis) -> None:
+    """Within an order, counted in something else, or in two ways."""
+    table = (HEADER + rows(1) + rows(2)).encode()
+    assert "the order at line 2 goes on in line 3" in run("-", "--from-line", 3, stdin=table).stderr
+    assert "counted in lines: use --from-line" in run("-", "--from-order", 2, stdin=table).stderr
+    assert "counted in orders: use --from-order" in run("-", "--from-line", 2, stdin=array(line())).stderr
+    assert run("-", "--from-order", 2, "--from-line", 2, stdin=table).exit_code == 2
+    assert arrived(redis_client) == []
+
+
+def test_refused_orders_of_a_table_are_a_table(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Whole orders below the header, each once, so that they are corrected and enqueued in place."""
+    rejects = tmp_path / "rejects.csv"
+    table = HEADER + rows(1, "A-1") + rows(2, "A-2", quantity="x") + rows(3, "A-1", quantity="4") + rows(4)
+    result = run("-", "--rejects", rejects, stdin=table.encode("utf-8-sig"))
+    assert result.exit_code == 1
+    assert f"2 accepted, 1 refused, 1 in conflict (see {rejects}), 0 already there" in result.stdout
+    assert rejects.read_text(encoding="utf-8-sig") == (
+        HEADER + rows(2, "A-2", quantity="x") + rows(3, "A-1", quantity="4")
+    )
+    corrected = rejects.read_text(encoding="utf-8").replace(";x;", ";5;").replace("A-1", "A-3")
+    assert run("-", stdin=corrected.encode()).stdout.startswith("2 accepted, 0 refused")
+
+
+def test_refused_orders_of_an_array_are_lines(run: Callable[..., Result], tmp_path: Path) -> None:
+    """However many lines they had."""
+    rejects = tmp_path / "rejects.jsonl"
+    run("-", "--rejects", rejects, stdin=array(line("A-1"), b'{"a":\n1}', b"{}"))
+    assert rejects.read_bytes() == b'{"a": 1}\n{}\n'
+
+
+def test_a_dry_run_needs_no_redis_and_sends_nothing(run_dry: Callable[..., Result]) -> None:
+    """It finds what a real run would, also what is wrong between the orders of the file."""
+    data = line("A-1") + line("A-1") + line("a-1", quantity=4) + line() + line() + b"{}\n"
+    result = run_dry("-", stdin=data)
+    assert result.exit_code == 1
+    assert result.stdout == "3 valid, 1 refused, 1 in conflict, 1 twice in the file; nothing was sent\n"
+    assert "standard input line 2: stands in this file twice" in result.stderr
+    assert "standard input line 3: ExternalId 'a-1' stands further up in this file with other content" in result.stderr
+    counts = json.loads(run_dry("-", "--json", stdin=data).stdout)
+    expected = {"valid": 3, "refused": 1, "already": 1, "conflicts": 1, "company": "default", "format": "jsonl"}
+    assert counts == {**expected, "finished": True}
+
+
+def test_a_dry_run_of_sound_orders_is_good(run_dry: Callable[..., Result]) -> None:
+    """Exit code 0 says that a real run would refuse none; what cannot be read is told as there."""
+    assert run_dry("-", stdin=line("A-1") + line()).exit_code == 0
+    cut = run_dry("-", stdin=array(line("A-1"))[:-2])
+    assert cut.exit_code == 2
+    assert "not closed: it ends after order 1. 1 orders are valid, 0 refused; nothing was sent" in cut.stderr
+
+
+def test_a_dry_run_knows_the_length_of_an_external_id(
+    run_dry: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting holds for it as well."""
+    monkeypatch.setenv("ORDERRELAY_EXTERNAL_ID_MAX_LENGTH", "40")
+    assert run_dry("-", stdin=line("A" * 41)).stdout.startswith("0 valid, 1 refused")
+
+
+@pytest.mark.parametrize("option", ["--priority", "--format", "--decimal"])
+def test_a_wrong_word_is_told_in_words(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """And not in those of the library that reads it."""
+    with pytest.raises(SystemExit) as caught:
+        main(["enqueue", "-", option, "hurry"])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert f"Invalid value for '{option}': 'hurry' is not one of " in err
+    assert "Value error" not in err
+
+
+def test_the_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each, ready to be typed."""
+    with pytest.raises(SystemExit):
+        main(["enqueue", "--help"])
+    assert "\n    orderrelay enqueue orders.csv --dry-run              check it first\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moment", ["importing", "opening"])
+def test_an_early_ctrl_c_shows_no_traceback(tmp_path: Path, moment: str) -> None:
+    """Before the modules are there, or while the file is opened: exit code 130, and one line at most."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Tells when it is there, and then waits for a signal that is certain to come.
+    stop = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    hook = "import builtins, sys; real = builtins.__import__\n" + (
+        "def slow(name, *rest):\n"
+        "    if name == 'orderrelay_producers.files.run' and name not in sys.modules:\n"
+        f"        {stop}\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = slow\n"
+        if moment == "importing"
+        else "import orderrelay_producers.commands as c; real_open = c._reading\n"
+        f"def opening(file):\n    {stop}\n    return real_open(file)\nc._reading = opening\n"
+    )
+    program = f"{hook}from orderrelay_shared.start import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "enqueue", str(pipe)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr == (
+        "" if moment == "importing" else f"{pipe}: interrupted before it was read; nothing is taken\n"
+    )
