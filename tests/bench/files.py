@@ -58,7 +58,7 @@ def main() -> None:
             words = ["--dry-run"] if arguments.dry_run else []
             print(json.dumps(_run(form, file, words, arguments.orders, server.url)), flush=True)
             file.unlink()
-            client.flushall()
+            client.flushall(asynchronous=True)
 
 
 def _write_lines(stream: TextIO, orders: Iterator[dict[str, Any]]) -> None:
