@@ -169,10 +169,12 @@ def _call(envelope: Envelope, max_waiting: int, *, by_text: bool = False) -> byt
         envelope.due_at,
         envelope.deadline,
     )
-    recent = keys.recent(envelope.company, ids.external_id_digest(envelope.external_id)).encode()
+    order = ids.order_digest(envelope.company, envelope.external_id)
+    even, odd = keys.recent(order)
+    field, content = keys.recent_field(order), keys.recent_content(envelope.content_digest)
     external_id, digest, body = envelope.external_id.encode(), envelope.content_digest, envelope.body
     return form % (
-        *(len(recent), recent, len(digest), digest),
+        *(len(even), even.encode(), len(odd), odd.encode(), len(field), field, len(content), content),
         *(len(external_id), external_id, len(digest), digest, len(body), body),
     )
 
@@ -190,8 +192,8 @@ def _form(
     """A call with gaps for what is the order's own: packing all the other words each time would cost more than them."""
     script = ("EVAL", _SCRIPT) if by_text else ("EVALSHA", _SHA)
     words: list[bytes | str | int | None] = [
-        *(*script, 4, None, keys.INTAKE, keys.COMPANIES, keys.waiting(company)),
-        *(company, None, keys.RECENT_TTL_SECONDS, max_waiting, COMPANIES_FRESH_SECONDS),
+        *(*script, 5, None, None, keys.INTAKE, keys.COMPANIES, keys.waiting(company)),
+        *(company, None, None, keys.RECENT_DAY_SECONDS, max_waiting, COMPANIES_FRESH_SECONDS),
     ]
     for name, value in Envelope(company, "", b"", b"", body_version, priority, due_at, deadline).to_fields().items():
         words += [name, None if name in _OWN_FIELDS else value]

@@ -37,6 +37,11 @@ def external_id_digest(external_id: str) -> bytes:
     return hashlib.sha256(fold_external_id(external_id).encode()).digest()
 
 
+def order_digest(company: str, external_id: str) -> bytes:
+    """SHA-256 of what makes orders the same order, company and folded ExternalId: 32 bytes."""
+    return hashlib.sha256(f"{company}\0{fold_external_id(external_id)}".encode()).digest()
+
+
 def external_id_problem(external_id: str, max_length: int = EXTERNAL_ID_MAX_LENGTH) -> str | None:
     """What is wrong with an ExternalId, in words for its author, or None.
 

@@ -8,7 +8,7 @@ intake   From a stream that is full already to committed rows, by the worker's o
 latency  One order at a time through one idle worker: milliseconds from the call of `enqueue` to the first byte at the
          vendor, a small server that notes when a request begins to arrive.
 redis    Bytes of Redis' memory for one order: accepted, booked, once its published status has expired (a minute), and
-         once it is forgotten by the cache of recent keys (a day).
+         once it is forgotten by the cache of recent orders (a day or two); and Redis' CPU for accepting one.
 duties   Each repeated duty once over a ledger with `--waiting` waiting and `--old` succeeded orders: milliseconds in
          all of its statements, and `scans`, the lines of their plans that go through a table that grows.
 backlog  One worker over such a ledger: its memory and its CPU while the company is paused, then the CPU that each of
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--databases", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
     parser.add_argument("--orders", type=int, default=60_000, help="of the cases intake and redis")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of the case intake")
+    parser.add_argument("--companies", type=int, nargs="+", default=[1, 10], help="of the case redis")
     parser.add_argument("--samples", type=int, default=100, help="of the case latency")
     parser.add_argument("--waiting", type=int, default=1_000_000, help="orders that wait")
     parser.add_argument("--old", type=int, default=1_000_000, help="orders that succeeded long ago")
@@ -56,7 +57,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
     """All lines of the cases that were asked for."""
     cases = arguments.cases or _CASES
     if "redis" in cases:
-        yield scale_redis.measure(arguments.orders)
+        for companies in arguments.companies:
+            yield scale_redis.measure(arguments.orders, companies)
     for postgres in (name == "postgres" for name in arguments.databases):
         if "intake" in cases:
             for workers in arguments.workers:

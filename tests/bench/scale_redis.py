@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from orderrelay_producers import OrderProducer
 from orderrelay_shared import keys
@@ -18,17 +18,27 @@ if TYPE_CHECKING:
     from orderrelay_workers.runtime import Runtime
 
 
-def measure(orders: int) -> dict[str, object]:
-    """Enqueue so many orders, book them, and let their statuses expire."""
+#: Orders of one company that come together.
+_TOGETHER: Final = 500
+
+
+def measure(orders: int, company_count: int) -> dict[str, object]:
+    """Enqueue so many orders of so many companies by turns, book them, and let their statuses expire."""
     with a_fleet(postgres=False) as fleet, fleet.redis.connect() as client:
         intake = Intake(cast("Runtime", BookingWorker(fleet.engine, Settings(fleet.redis.url))))
         intake.book_next()  # makes the group
         empty = _used(client)
+        cpu = _cpu_seconds(client)
         with OrderProducer(fleet.redis.url) as producer:
-            report = producer.enqueue_many(
-                ({**AN_ORDER, "ExternalId": f"scale-{number:08d}"} for number in range(orders)), timeout=600
-            )
-        assert report.all_taken, str(report)
+            for first in range(0, orders, _TOGETHER):
+                numbers = range(first, min(first + _TOGETHER, orders))
+                report = producer.enqueue_many(
+                    ({**AN_ORDER, "ExternalId": f"scale-{number:08d}"} for number in numbers),
+                    company=f"company-{first // _TOGETHER % company_count}",
+                    timeout=600,
+                )
+                assert report.all_taken, str(report)
+        cpu = _cpu_seconds(client) - cpu
         accepted = _used(client)
         while client.xlen(keys.INTAKE):
             intake.book_next()
@@ -42,11 +52,18 @@ def measure(orders: int) -> dict[str, object]:
         return {
             "case": "redis memory",
             "orders": orders,
+            "companies": company_count,
+            "redis_cpu_us_accepting": round(1e6 * cpu / orders, 1),
             "bytes_accepted": round((accepted - empty) / orders),
             "bytes_booked": round((booked - empty) / orders),
             "bytes_status_expired": round((expired - empty) / orders),
             "bytes_recent_expired": round((_used(client) - empty) / orders),
         }
+
+
+def _cpu_seconds(client: redis.Redis) -> float:
+    used = cast("dict[str, float]", client.info("cpu"))
+    return used["used_cpu_user"] + used["used_cpu_sys"]
 
 
 def _used(client: redis.Redis) -> int:

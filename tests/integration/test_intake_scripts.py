@@ -98,13 +98,27 @@ def test_a_conflict_does_not_keep_the_true_order_out(
     true, other = order("order-9"), order("order-9", CustomerNr="14")
     job = producer.enqueue(true, company=ACME)
     intake.book_next()
-    redis_client.delete(keys.recent(ACME, ids.external_id_digest("order-9")))
+    redis_client.delete(*keys.recent(ids.order_digest(ACME, "order-9")))
     producer.enqueue(other, company=ACME)
     intake.book_next()
     try:
         assert producer.enqueue(true, company=ACME).id == job.id
     except OrderConflict as error:
         pytest.fail(f"the true order is told: {error}")
+
+
+def test_a_conflict_is_forgotten_for_producers_of_the_earlier_version(
+    intake: Intake, redis_client: redis.Redis, redis_url: str
+) -> None:
+    """They keep the cache under other names; there, too, the content of a conflict must not pass for the true one."""
+    producer = OrderProducer(redis_url)
+    producer.enqueue(order("order-9"), company=ACME)
+    theirs = keys.recent_before(ACME, ids.external_id_digest("order-9"))
+    redis_client.set(theirs, b"content of the conflict", ex=60)
+    with pytest.raises(OrderConflict):
+        producer.enqueue(order("order-9", CustomerNr="14"), company=ACME)
+    intake.book_next()
+    assert not redis_client.exists(theirs)
 
 
 def test_unheard_of_does_not_cover_a_newer_word(

@@ -52,6 +52,29 @@ def stream(client: redis.Redis) -> dict[bytes, Envelope | Ask]:
     return {entry_id: read_entry(fields) for entry_id, fields in found}
 
 
+def recent_keys(external_id: str, company: str = "acme") -> tuple[str, str]:
+    """Where the cache has an order, on even and on odd days."""
+    return keys.recent(ids.order_digest(company, external_id))
+
+
+def recent_hash(client: redis.Redis) -> bytes:
+    """The only hash that the cache has."""
+    (key,) = cast("list[bytes]", client.keys("orderrelay:recent:*"))
+    return key
+
+
+def day_of(entry_id: bytes) -> int:
+    """The day on which an entry came, by Redis' clock."""
+    return int(entry_id.split(b"-")[0]) // 1000 // keys.RECENT_DAY_SECONDS
+
+
+def go_on_to_the_next_day(client: redis.Redis) -> None:
+    """Have the stream's next entries come a day later: they never have a smaller id than the last one."""
+    last = max(map(day_of, stream(client)))
+    next_day_ms = (last + 1) * keys.RECENT_DAY_SECONDS * 1000
+    client.xdel(keys.INTAKE, client.xadd(keys.INTAKE, {"v": "1"}, id=f"{next_day_ms}-1"))
+
+
 def heard_of(client: redis.Redis, company: str, *, seconds_ago: float = 0.0) -> None:
     """A worker said so long ago that it serves the company."""
     client.zadd(keys.COMPANIES, {company: time.time() - seconds_ago})
@@ -105,14 +128,58 @@ def test_companies_share_no_ids(fake_or_real_redis: redis.Redis) -> None:
     assert verdict(accept_one(fake_or_real_redis, envelope(company="beta", content="2"))) is Verdict.ACCEPTED
 
 
-def test_the_cache_expires_from_the_first_time_on(fake_or_real_redis: redis.Redis) -> None:
-    """What is remembered gets its time to live when it is first set, and no more of it later."""
-    key = keys.recent("acme", ids.external_id_digest("A-1"))
+def test_the_cache_expires_when_the_next_day_is_over(fake_or_real_redis: redis.Redis) -> None:
+    """What is remembered lives until the day after it was first set is over, and no longer when it comes again."""
     accept_one(fake_or_real_redis, envelope())
-    assert keys.RECENT_TTL_SECONDS - 10 < fake_or_real_redis.ttl(key) <= keys.RECENT_TTL_SECONDS
-    fake_or_real_redis.expire(key, 100)
+    hash_of_day = recent_hash(fake_or_real_redis)
+    (entry_id,) = stream(fake_or_real_redis)
+    two_days_on = (day_of(entry_id) + 2) * keys.RECENT_DAY_SECONDS
+    assert fake_or_real_redis.expiretime(hash_of_day.decode()) == two_days_on
+    fake_or_real_redis.expire(hash_of_day, 100)
     accept_one(fake_or_real_redis, envelope())
-    assert fake_or_real_redis.ttl(key) <= 100
+    assert fake_or_real_redis.ttl(hash_of_day) <= 100
+
+
+def test_the_cache_knows_what_came_the_day_before(fake_or_real_redis: redis.Redis) -> None:
+    """An order of one day is known on the next, and its content stays the first one; so is what comes on that day."""
+    accept_one(fake_or_real_redis, envelope("A-1", content="1"))
+    go_on_to_the_next_day(fake_or_real_redis)
+    assert verdict(accept_one(fake_or_real_redis, envelope("A-1", content="2"))) is Verdict.CONFLICT
+    assert verdict(accept_one(fake_or_real_redis, envelope("A-1", content="1"))) is Verdict.ALREADY
+    assert verdict(accept_one(fake_or_real_redis, envelope("B-1", content="1"))) is Verdict.ACCEPTED
+    assert verdict(accept_one(fake_or_real_redis, envelope("B-1", content="2"))) is Verdict.CONFLICT
+
+
+def test_the_cache_has_a_hash_for_each_day(fake_or_real_redis: redis.Redis) -> None:
+    """What is new on the next day is not written where it would expire with the day before."""
+    accept_one(fake_or_real_redis, envelope("A-1"))
+    first = recent_hash(fake_or_real_redis)
+    go_on_to_the_next_day(fake_or_real_redis)
+    fake_or_real_redis.delete(first)
+    accept_one(fake_or_real_redis, envelope("A-1"))
+    assert {first, recent_hash(fake_or_real_redis)} == {key.encode() for key in recent_keys("A-1")}
+
+
+def test_the_cache_is_small(redis_client: redis.Redis) -> None:
+    """Redis keeps the hashes of the cache as one block each, in which an order has 18 bytes."""
+    together: dict[tuple[str, str], list[Envelope]] = {}
+    for number in range(2000):
+        together.setdefault(recent_keys(f"A-{number}"), []).append(envelope(f"A-{number}"))
+    in_one = max(together.values(), key=len)
+    assert len(in_one) > 1
+    accept(redis_client, in_one, max_waiting=1000, deadline=time.monotonic() + 2.0)
+    hash_of_day = recent_hash(redis_client)
+    assert redis_client.object("encoding", hash_of_day) == b"listpack"
+    kept = cast("dict[bytes, bytes]", redis_client.hgetall(hash_of_day))
+    assert [len(field) + len(content) for field, content in kept.items()] == [18] * len(in_one)
+
+
+def test_a_cache_that_cannot_be_read_keeps_no_order_out(fake_or_real_redis: redis.Redis) -> None:
+    """Something else under the names of the cache: the order is taken, and the caller is not told otherwise."""
+    for key in recent_keys("A-1"):
+        fake_or_real_redis.set(key, "something else", ex=60)
+    assert verdict(accept_one(fake_or_real_redis, envelope("A-1"))) is Verdict.ACCEPTED
+    assert entries(fake_or_real_redis) == [envelope("A-1")]
 
 
 def test_a_company_that_no_worker_serves_is_refused(fake_or_real_redis: redis.Redis) -> None:

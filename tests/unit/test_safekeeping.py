@@ -277,6 +277,6 @@ def test_a_booked_conflict_is_told_though_the_cache_forgot(
 
     with producer(redis_server) as asks, worker(redis_client, book):  # type: ignore[arg-type]  # any entry is answered alike
         assert asks.enqueue(first, booked=True).external_id == "A-1"
-        redis_client.delete(keys.recent("default", ids.external_id_digest("A-1")))
+        redis_client.delete(*keys.recent(ids.order_digest("default", "A-1")))
         with pytest.raises(OrderConflict, match="'A-1' was already accepted with other content"):
             asks.enqueue(order("A-1", quantity=2), booked=True)

@@ -277,8 +277,13 @@ class Intake:
 
     def _forget_content(self, conflict: Booked) -> None:
         """The cache has the content that came last; with it, the true order would be told a conflict."""
-        envelope = conflict.accepted.envelope
-        self._redis.delete(keys.recent(envelope.company, ids.external_id_digest(envelope.external_id)))
+        company, external_id = conflict.accepted.envelope.company, conflict.accepted.envelope.external_id
+        order = ids.order_digest(company, external_id)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for recent in keys.recent(order):
+                pipeline.hdel(recent, keys.recent_field(order))
+            pipeline.delete(keys.recent_before(company, ids.external_id_digest(external_id)))
+            pipeline.execute()
 
     def close(self) -> None:
         """Close the connection."""
