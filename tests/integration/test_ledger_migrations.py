@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from orderrelay_workers.ledger import migrate, schema
 from orderrelay_workers.ledger.engine import clock, open_engine, reading
@@ -39,6 +40,12 @@ def test_an_empty_database_is_brought_up_to_date(engine: sa.Engine) -> None:
     assert migrate.migrate(engine) == (None, newest())
     assert migrate.migrate(engine) == (newest(), newest())
     assert migrate.is_current(engine)
+
+
+def test_the_migrations_are_told_without_alembic() -> None:
+    """The names of the scripts' files tell what alembic finds in them."""
+    found = ScriptDirectory.from_config(migrate._config()).walk_revisions()
+    assert migrate.known() == [script.revision for script in found][::-1]
 
 
 def test_the_migrations_make_these_tables(engine: sa.Engine) -> None:

@@ -32,6 +32,10 @@ _SQLITE_LOG_PAGES = 4000
 _SQLITE_CACHE_KB = 2_000
 _SQLITE_LARGE_CACHE_KB = 16_000
 
+#: So many prepared statements are kept with each connection. One that writes 50 rows is large, and each number of rows
+#: makes another one, so the driver's own 128 took 10 to 15 MB of a worker that drains.
+_SQLITE_STATEMENTS = 32
+
 #: How long PostgreSQL may take for one statement, by default, and to connect, in seconds.
 _STATEMENT_SECONDS = 60
 _CONNECT_SECONDS = 5
@@ -112,7 +116,13 @@ def _open_postgres(url: sa.URL, application_name: str, statement_seconds: int) -
 def _open_sqlite(url: sa.URL) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sa.create_engine(url, pool_size=8, max_overflow=8, connect_args={"timeout": _SQLITE_BUSY_SECONDS})
+    engine = sa.create_engine(
+        url,
+        pool_size=8,
+        max_overflow=8,
+        pool_use_lifo=True,  # what a connection has in memory is used again, and few connections have much
+        connect_args={"timeout": _SQLITE_BUSY_SECONDS, "cached_statements": _SQLITE_STATEMENTS},
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -1,0 +1,69 @@
+"""What a process must not import, as it would hold it in memory, and wait for it, for nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from orderrelay_workers.ledger import migrate
+from orderrelay_workers.ledger.engine import open_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: What a worker process is made of; then a ledger is opened as it opens one.
+_A_WORKER = """
+import json, sys
+import celery.apps.worker, celery.concurrency.thread, kombu.transport.redis
+from orderrelay_workers import processes, tasks
+from orderrelay_workers.app import settings
+from orderrelay_workers.commands import worker
+from orderrelay_workers.runtime import Runtime
+Runtime._open_ledger(settings).dispose()
+print(json.dumps(sorted(sys.modules)))
+"""
+
+#: Packages and modules that none of a worker's work needs.
+_NOT_FOR_WORKERS = {
+    "alembic",
+    "mako",
+    "orderrelay_producers",
+    "orderrelay_workers.commands.audit",
+    "orderrelay_workers.commands.watch",
+    "orderrelay_workers.demo",
+    "orderrelay_workers.diagnosis",
+    "orderrelay_workers.ledger.migrations",
+    "orderrelay_workers.simulator",
+    "psycopg",  # with PostgreSQL only
+    "sqlalchemy.orm",
+}
+
+
+def _modules_of(program: str, **environment: str) -> set[str]:
+    """All modules and packages that a new Python process has imported after a program."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def test_a_worker_imports_only_what_it_works_with(tmp_path: Path) -> None:
+    """A worker on a ledger that is up to date has imported neither alembic, nor commands, nor the simulator."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    engine = open_engine(url)
+    migrate.migrate(engine)
+    engine.dispose()
+    company = "ORDERRELAY_COMPANIES__ACME__"
+    keys = {f"{company}COMPANY_API_KEY": "a", f"{company}CONNECT_API_KEY": "b", f"{company}TOKEN": "c"}
+    imported = _modules_of(
+        _A_WORKER, **keys, ORDERRELAY_DATABASE_URL=url, ORDERRELAY_BASE_URL="http://127.0.0.1:1", ORDERRELAY_ENV_FILE=""
+    )
+    assert imported & _NOT_FOR_WORKERS == set()
