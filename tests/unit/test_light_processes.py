@@ -67,3 +67,33 @@ def test_a_worker_imports_only_what_it_works_with(tmp_path: Path) -> None:
         _A_WORKER, **keys, ORDERRELAY_DATABASE_URL=url, ORDERRELAY_BASE_URL="http://127.0.0.1:1", ORDERRELAY_ENV_FILE=""
     )
     assert imported & _NOT_FOR_WORKERS == set()
+
+
+#: What importing the producers must not bring along: services import them where they start.
+_NOT_FOR_IMPORTERS = {
+    "asyncio",
+    "click",
+    "http.client",
+    "multiprocessing",
+    "orderrelay_shared.command",
+    "orderrelay_shared.settings",
+    "orderrelay_workers",
+    "pydantic_settings",
+    "redis",
+    "rich",
+    "ssl",
+    "typer",
+}
+
+
+def test_importing_the_producers_brings_little_along() -> None:
+    """Redis' client and the settings come with the first producer, and what only commands need comes with them."""
+    imported = _modules_of("import json, sys, orderrelay_producers\nprint(json.dumps(sorted(sys.modules)))")
+    assert imported & _NOT_FOR_IMPORTERS == set()
+
+
+def test_making_a_producer_brings_no_command_along() -> None:
+    """A service that enqueues has none of what draws on a terminal."""
+    program = "import json, sys, orderrelay_producers\norderrelay_producers.OrderProducer().close()\n"
+    imported = _modules_of(program + "print(json.dumps(sorted(sys.modules)))")
+    assert imported & {"click", "orderrelay_shared.command", "orderrelay_workers", "rich", "typer"} == set()
