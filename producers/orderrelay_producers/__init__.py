@@ -5,14 +5,17 @@ from orderrelay_producers import Order, OrderProducer, OrderRow
 with OrderProducer() as producer:
     job = producer.enqueue(order)
     print(job.wait(timeout=60).order_number)
+
+In an event loop `AsyncOrderProducer` has the same words, to be awaited.
 """
 
 from __future__ import annotations
 
 from orderrelay_producers import errors
+from orderrelay_producers.async_producer import AsyncOrderProducer
 from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.estimate import Estimate
-from orderrelay_producers.job import Job
+from orderrelay_producers.job import AsyncJob, Job
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_shared.job_status import JobStatus
@@ -21,6 +24,8 @@ from orderrelay_shared.orders import Order, OrderRow, Problem
 from orderrelay_shared.states import JobState, Priority
 
 __all__ = [
+    "AsyncJob",
+    "AsyncOrderProducer",
     "Estimate",
     "Job",
     "JobState",

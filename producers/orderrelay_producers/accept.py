@@ -11,17 +11,17 @@ from importlib.resources import files
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from orderrelay_producers.round_trip import ErrorReply, NoReply, Reply, Trip
+from orderrelay_producers.round_trip import ErrorReply, NoReply, Reply
 from orderrelay_producers.safekeeping import Safekeeping
+from orderrelay_producers.steps import Exchange
 from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    import redis
-
+    from orderrelay_producers.steps import Command, Steps
     from orderrelay_shared.states import Priority
 
 #: A worker's word that it serves a company counts for so long, in seconds: without any, no company is refused.
@@ -29,8 +29,10 @@ COMPANIES_FRESH_SECONDS: Final = 120
 
 _NOTHING_ASKED: Final = Safekeeping()
 
-#: So many calls leave together, while more are being made.
+#: So many calls leave together at most, and less than what is made in so many seconds, while more are being made. In
+#: an event loop nothing else happens while a piece is made.
 _PIECE_SIZE: Final = 50
+_PIECE_SECONDS: Final = 0.002
 
 #: The fields of an intake entry that differ from order to order of one batch, in the order of `Envelope.to_fields`.
 _OWN_FIELDS: Final = ("x", "d", "b")
@@ -91,20 +93,18 @@ class NotAnswered:
 
 
 def accept(
-    client: redis.Redis,
     envelopes: Iterable[Envelope],
     *,
     max_waiting: int,
     deadline: float,
     safekeeping: Safekeeping = _NOTHING_ASKED,
-) -> list[Acceptance | NotAnswered]:
+) -> Steps[list[Acceptance | NotAnswered]]:
     """Bring orders into the intake: one script call each, all in one round trip, each by itself.
 
     They leave some at a time, so that Redis takes the first while the next are being made. Only where Redis has
     forgotten the script (a restart) is there a second round trip, for those it did not run.
 
     Args:
-        client: Redis.
         envelopes: The orders; may be made as they are sent.
         max_waiting: Refuse when this many wait; soft, as the ledger's share is counted by workers now and then.
         deadline: When to give up, by `time.monotonic()`; the time that it takes to make the orders does not count.
@@ -118,39 +118,49 @@ def accept(
     taken: list[Envelope] = []
 
     def make_some() -> list[bytes]:
-        nonlocal deadline
         began_at = time.monotonic()
-        made = list(islice(coming, _PIECE_SIZE))
-        deadline += time.monotonic() - began_at
-        taken.extend(made)
-        return [_call(envelope, max_waiting) for envelope in made]
+        made: list[bytes] = []
+        for envelope in islice(coming, _PIECE_SIZE):
+            taken.append(envelope)
+            made.append(_call(envelope, max_waiting))
+            if time.monotonic() - began_at > _PIECE_SECONDS:
+                break
+        exchange.deadline += time.monotonic() - began_at
+        return made
 
-    if not (piece := make_some()):
-        return []
-    with Trip(client) as trip:
+    def pieces() -> Iterator[Sequence[Command | bytes]]:
+        piece = first
         while piece:
-            trip.send(piece)
+            yield piece
             piece = make_some()
-        replies = _replies(trip, len(taken), deadline, safekeeping)
-    forgotten = [index for index, (reply, _) in enumerate(replies) if _is_noscript(reply)]
+        if safekeeping:
+            yield safekeeping.commands(exchange.deadline)
+
+    exchange = Exchange((), deadline)
+    if not (first := make_some()):
+        return []
+    exchange.pieces = pieces()
+    answers = _with_safekeeping((yield exchange), len(taken), safekeeping)
+    forgotten = [index for index, (reply, _) in enumerate(answers) if _is_noscript(reply)]
     if forgotten:
         # EVAL teaches Redis the script again; those after it need only its digest.
-        first, *others = (taken[index] for index in forgotten)
-        with Trip(client) as trip:
-            trip.send([_call(first, max_waiting, by_text=True), *(_call(one, max_waiting) for one in others)])
-            again = _replies(trip, len(forgotten), deadline, safekeeping)
+        one, *others = (taken[index] for index in forgotten)
+        calls: list[Command | bytes] = [_call(one, max_waiting, by_text=True)]
+        calls += [_call(other, max_waiting) for other in others]
+        if safekeeping:
+            calls += safekeeping.commands(exchange.deadline)
+        replies = yield Exchange([calls], exchange.deadline)
+        again = _with_safekeeping(replies, len(forgotten), safekeeping)
         for index, answer in zip(forgotten, again, strict=True):
-            replies[index] = answer
-    return [_read(reply, lacking) for reply, lacking in replies]
+            answers[index] = answer
+    return [_read(reply, lacking) for reply, lacking in answers]
 
 
-def _replies(trip: Trip, count: int, deadline: float, safekeeping: Safekeeping) -> list[tuple[Reply, str | None]]:
+def _with_safekeeping(
+    replies: list[Reply], count: int, safekeeping: Safekeeping
+) -> list[tuple[Reply, str | None]]:  # fmt: skip
     """To each call its reply, and what is missing of the safekeeping."""
-    if not safekeeping:
-        return [(reply, None) for reply in trip.replies(deadline)]
-    trip.send(safekeeping.commands(deadline))
-    replies = trip.replies(deadline)
-    lacking = safekeeping.lacking(replies[count:])
+    lacking = safekeeping.lacking(replies[count:]) if safekeeping else None
     return [(reply, lacking) for reply in replies[:count]]
 
 

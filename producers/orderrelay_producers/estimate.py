@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orderrelay_producers.errors import QueueUnavailable
-from orderrelay_producers.round_trip import ErrorReply, NoReply, round_trip
+from orderrelay_producers.round_trip import ErrorReply, NoReply
+from orderrelay_producers.steps import ask_redis
 from orderrelay_shared import keys
 from orderrelay_shared.outlook import PRIORITIES, Outlook
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from redis import Redis
+    from orderrelay_producers.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,10 @@ class Estimate:
     why_slow: tuple[str, ...]
 
 
-def read_estimate(client: Redis, company: str, priority: str, *, deadline: float) -> Estimate:
+def read_estimate(company: str, priority: str, *, deadline: float) -> Steps[Estimate]:
     """What workers last published of a company, for one priority.
 
     Args:
-        client: Redis.
         company: The alias in its normal form.
         priority: One of `PRIORITIES`.
         deadline: By `time.monotonic()`.
@@ -52,7 +52,7 @@ def read_estimate(client: Redis, company: str, priority: str, *, deadline: float
     """
     if priority not in PRIORITIES:
         raise ValueError(f"priority is {priority!r}; it may be {', '.join(PRIORITIES)}")
-    (reply,) = round_trip(client, [("GET", keys.outlook(company))], deadline=deadline)
+    reply = yield from ask_redis("GET", keys.outlook(company), deadline=deadline)
     match reply:
         case NoReply(reason):
             raise QueueUnavailable(None, False, reason)

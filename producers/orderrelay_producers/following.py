@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from orderrelay_producers.errors import QueueUnavailable
-from orderrelay_producers.round_trip import ErrorReply, NoReply, round_trip
+from orderrelay_producers.round_trip import ErrorReply, NoReply
+from orderrelay_producers.steps import Pause, ask_redis
 from orderrelay_shared import keys
 from orderrelay_shared.intake import Ask
 from orderrelay_shared.job_status import UNHEARD_OF, JobStatus
@@ -15,46 +16,47 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterator
 
-    import redis
+    from orderrelay_producers.steps import Steps
 
 #: What is left of the time when Redis is asked for the last time, in seconds.
 _LAST_TURN_SECONDS: Final = 0.05
 
 
-def published(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes | None:
+def published(job: uuid.UUID, *, deadline: float) -> Steps[bytes | None]:
     """What Redis has for a job: a status or `UNHEARD_OF` as JSON, or None.
 
     Raises:
         QueueUnavailable: Redis did not answer.
     """
-    (reply,) = round_trip(client, [("GET", keys.status(job))], deadline=deadline)
+    reply = yield from ask_redis("GET", keys.status(job), deadline=deadline)
     if isinstance(reply, bytes) or reply is None:
         return reply
     raise _unavailable(reply)
 
 
-def ask(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> None:
+def ask(job: uuid.UUID, *, deadline: float) -> Steps[None]:
     """Ask the workers to publish a job's status; they answer after all that was accepted before.
 
     Raises:
         QueueUnavailable: Redis did not take the question.
     """
     fields = [part for pair in Ask(job).to_fields().items() for part in pair]
-    (reply,) = round_trip(client, [("XADD", keys.INTAKE, "*", *fields)], deadline=deadline)
+    reply = yield from ask_redis("XADD", keys.INTAKE, "*", *fields, deadline=deadline)
     if isinstance(reply, NoReply | ErrorReply):
         raise _unavailable(reply)
 
 
-def wait_until_booked(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes | None:
+def wait_until_booked(job: uuid.UUID, *, deadline: float) -> Steps[bytes | None]:
     """Wait for a sign that the job's row is committed: any published status, of whatever age, as rows never go.
 
     Returns:
         The status as published, which may be of a newer version; None if the deadline came first. Redis' absence
         meanwhile is borne.
     """
-    for _ in _pauses(0.005, 0.1, deadline):
+    for pause in _pauses(0.005, 0.1, deadline):
+        yield pause
         try:
-            word = published(client, job, deadline=deadline)
+            word = yield from published(job, deadline=deadline)
         except QueueUnavailable:
             continue
         if word is not None and word != UNHEARD_OF:
@@ -62,7 +64,7 @@ def wait_until_booked(client: redis.Redis, job: uuid.UUID, *, deadline: float) -
     return None
 
 
-def find_out(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> JobStatus | None:
+def find_out(job: uuid.UUID, *, deadline: float) -> Steps[JobStatus | None]:
     """The job's status: as published, or else by asking the workers.
 
     Returns:
@@ -71,18 +73,19 @@ def find_out(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> JobStat
     Raises:
         QueueUnavailable: Redis or the workers did not answer in time.
     """
-    word = published(client, job, deadline=deadline)
+    word = yield from published(job, deadline=deadline)
     if word is None:
-        ask(client, job, deadline=deadline)
-        word = _answer(client, job, deadline=deadline)
+        yield from ask(job, deadline=deadline)
+        word = yield from _answer(job, deadline=deadline)
     return None if word == UNHEARD_OF else _read(job, word)
 
 
-def _answer(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes:
+def _answer(job: uuid.UUID, *, deadline: float) -> Steps[bytes]:
     trouble = f"no worker answered in time where job {job} is: is a worker running ('orderrelay worker')?"
-    for _ in _pauses(0.005, 0.1, deadline):
+    for pause in _pauses(0.005, 0.1, deadline):
+        yield pause
         try:
-            word = published(client, job, deadline=deadline)
+            word = yield from published(job, deadline=deadline)
         except QueueUnavailable as error:  # Borne: Redis may come back before the deadline.
             trouble = error.reason
         else:
@@ -91,9 +94,7 @@ def _answer(client: redis.Redis, job: uuid.UUID, *, deadline: float) -> bytes:
     raise QueueUnavailable(None, False, trouble)
 
 
-def wait_until_settled(
-    client: redis.Redis, job: uuid.UUID, *, deadline: float, ask_first_after_seconds: float = 1.0
-) -> JobStatus:
+def wait_until_settled(job: uuid.UUID, *, deadline: float, ask_first_after_seconds: float = 1.0) -> Steps[JobStatus]:
     """Wait until nothing more happens to the job by itself.
 
     A status that Redis has forgotten is asked for, less and less often, so that a job which nobody works on does not
@@ -105,9 +106,10 @@ def wait_until_settled(
     last, trouble = "nothing was heard of it yet: is a worker running ('orderrelay worker')?", ""
     ask_after_seconds = ask_first_after_seconds
     ask_at = time.monotonic() + ask_after_seconds
-    for _ in _pauses(0.02, 0.5, deadline):
+    for pause in _pauses(0.02, 0.5, deadline):
+        yield pause
         try:
-            word = published(client, job, deadline=deadline)
+            word = yield from published(job, deadline=deadline)
             trouble = ""
             if word is not None and word != UNHEARD_OF:
                 status = _read(job, word)
@@ -115,7 +117,7 @@ def wait_until_settled(
                     return status
                 last = f"it is {status.state}{f' ({status.reason})' if status.reason else ''}"
             elif word is None and time.monotonic() >= ask_at:
-                ask(client, job, deadline=deadline)
+                yield from ask(job, deadline=deadline)
                 ask_after_seconds = min(2 * ask_after_seconds, 60.0)
                 ask_at = time.monotonic() + ask_after_seconds
         except QueueUnavailable as error:
@@ -142,11 +144,10 @@ def _unavailable(reply: object) -> QueueUnavailable:
             return QueueUnavailable(None, False, f"Redis answered with a {type(reply).__name__}, not a status")
 
 
-def _pauses(first_seconds: float, most_seconds: float, deadline: float) -> Iterator[None]:
-    """One turn at once, then turns with growing pauses between; the last leaves its round trip some time."""
+def _pauses(first_seconds: float, most_seconds: float, deadline: float) -> Iterator[Pause]:
+    """What to wait before each turn: nothing, then longer and longer; the last has some time for its round trip."""
     pause = first_seconds
-    yield
+    yield Pause(0.0)
     while (left := deadline - time.monotonic() - _LAST_TURN_SECONDS) > 0:
-        time.sleep(min(pause, left))
+        yield Pause(min(pause, left))
         pause = min(1.5 * pause, most_seconds)
-        yield

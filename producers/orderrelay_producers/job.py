@@ -59,3 +59,39 @@ class Job:
             TimeoutError: The job is not settled yet; the text tells its last known state.
         """
         return self._asker.wait(self.id, timeout=timeout)
+
+
+class AsyncAsker(Protocol):
+    """Who can find out where a job is, in an event loop: an `AsyncOrderProducer`."""
+
+    async def status(self, job: uuid.UUID, /, *, timeout: float = ...) -> JobStatus | None:  # noqa: ASYNC109
+        """The job's status, or None if the ledger does not have it."""
+        ...
+
+    async def wait(self, job: uuid.UUID, /, *, timeout: float) -> JobStatus:  # noqa: ASYNC109
+        """The job's status as soon as it is settled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncJob:
+    """As `Job`, of an `AsyncOrderProducer`.
+
+    Attributes:
+        id: As of `Job`.
+        external_id: As of `Job`.
+        company: As of `Job`.
+    """
+
+    id: uuid.UUID
+    external_id: str
+    company: str
+    _asker: AsyncAsker = field(repr=False, compare=False)
+
+    async def status(self, *, timeout: float = 5.0) -> JobStatus | None:  # noqa: ASYNC109
+        """As `Job.status`."""
+        return await self._asker.status(self.id, timeout=timeout)
+
+    async def wait(self, timeout: float = 60.0) -> JobStatus:  # noqa: ASYNC109
+        """As `Job.wait`."""
+        return await self._asker.wait(self.id, timeout=timeout)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from orderrelay_producers.steps import Pause
+
+if TYPE_CHECKING:
+    from orderrelay_producers.steps import Steps
 
 #: The first wait, in seconds, and the longest. Workers count what waits in the ledger every few seconds.
 _FIRST_SECONDS: Final = 0.05
@@ -32,7 +37,7 @@ class Patience:
         self._tries = 0
         self._ends_at: float | None = None
 
-    def wait(self) -> bool:
+    def wait(self) -> Steps[bool]:
         """Wait before the next try. False, at once, if there shall be none."""
         if self._ends_at is None:
             self._ends_at = min(self._latest, time.monotonic() + self._seconds)
@@ -41,5 +46,5 @@ class Patience:
             return False
         ceiling = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(self._tries, 60))
         self._tries += 1
-        time.sleep(min(ceiling * random.uniform(0.5, 1.0), left / 2))
+        yield Pause(min(ceiling * random.uniform(0.5, 1.0), left / 2))
         return True

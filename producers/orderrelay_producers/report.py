@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
+
+from typing_extensions import TypeVar
+
+from orderrelay_producers.job import AsyncJob, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orderrelay_producers.job import Job
+#: The kind of job that a report tells of: `Job`, if none is named, or `AsyncJob`.
+JobT = TypeVar("JobT", bound=Job | AsyncJob, default=Job)
 
 
 class LineResult(StrEnum):
@@ -25,7 +30,7 @@ class LineResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ReportLine:
+class ReportLine(Generic[JobT]):
     """What became of one order among many.
 
     Attributes:
@@ -38,24 +43,24 @@ class ReportLine:
 
     index: int
     result: LineResult
-    job: Job | None = None
+    job: JobT | None = None
     error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Generic[JobT]):
     """What became of many orders.
 
     Attributes:
         lines: One for each order, in order.
     """
 
-    lines: tuple[ReportLine, ...]
+    lines: tuple[ReportLine[JobT], ...]
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def __iter__(self) -> Iterator[ReportLine]:
+    def __iter__(self) -> Iterator[ReportLine[JobT]]:
         return iter(self.lines)
 
     @property
@@ -64,7 +69,7 @@ class Report:
         return all(line.error is None for line in self.lines)
 
     @property
-    def failed(self) -> tuple[ReportLine, ...]:
+    def failed(self) -> tuple[ReportLine[JobT], ...]:
         """The lines with an error."""
         return tuple(line for line in self.lines if line.error is not None)
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+
+from orderrelay_producers.steps import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from redis import Redis
     from redis.exceptions import ResponseError
 
-    Command = Sequence[bytes | str | int]
+    from orderrelay_producers.steps import Command, Exchange, Steps
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,101 +56,88 @@ _CLOSING: Final = frozenset({"LOADING", "NOAUTH"})
 Reply = Any
 
 
-def round_trip(client: Redis, commands: Sequence[Command], *, deadline: float) -> list[Reply]:
-    """Send commands in one piece and read their replies, in order; raises nothing that Redis or the network does.
+def run(client: Redis, steps: Steps[_T]) -> _T:
+    """Carry steps out in this thread.
 
     Args:
         client: Whose connection pool is used.
-        commands: The commands; not a transaction.
-        deadline: When to give up waiting for replies, by `time.monotonic()`.
+        steps: What to do.
 
     Returns:
-        As many members as there are commands.
+        What the steps return. Raises what they raise, and nothing that Redis or the network does.
     """
+    result: list[Reply] | None = None
+    while True:
+        try:
+            step = steps.send(result)
+        except StopIteration as ended:
+            return cast("_T", ended.value)
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            result = None
+        else:
+            result = _exchange(client, step)
+
+
+def _exchange(client: Redis, exchange: Exchange) -> list[Reply]:
     with Trip(client) as trip:
-        trip.send(commands)
-        return trip.replies(deadline)
+        for piece in exchange.pieces:
+            trip.send(piece)
+        return trip.replies(exchange.deadline)
 
 
-class Trip:
-    """A round trip whose commands may leave in several pieces, so that Redis works on one while the next is made.
+class Account:
+    """What is known of a round trip: how many commands were given, had left and were answered, and what went wrong.
 
-    It takes a connection of the client's pool, which goes back when the context ends: closed, if replies are unread.
-    Nothing raises what Redis or the network does; after a failure nothing more is sent.
-
-    Args:
-        client: Whose connection pool is used.
+    Attributes:
+        reason: Why nothing more is sent or read, for people; None while all is well.
     """
 
-    def __init__(self, client: Redis) -> None:
-        self._pool: Any = client.connection_pool
+    def __init__(self) -> None:
+        self._pool: Any
         self._connection: Any = None
-        self._socket: Any = None
+        self._link: Any = None
         self._count = 0
         self._departed = 0
         self._answered = 0
-        self._reason: str | None = None
+        self.reason: str | None = None
 
-    def __enter__(self) -> Self:
-        try:
-            self._connection = self._pool.get_connection()
-        except _failures() as error:
-            self._reason = _seen(error)
-        return self
+    @property
+    def _is_spent(self) -> bool:
+        """Whether replies may be left on the connection, so that nobody else may read from it."""
+        return self.reason is not None or self._answered < self._departed
 
-    def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            if self._reason is not None or self._answered < self._departed:
-                self._connection.disconnect()
-            self._pool.release(self._connection)
+    @property
+    def _left_to_answer(self) -> Iterator[None]:
+        """A turn for each reply that is to be read; ends early where the connection is closed by an answer."""
+        for _ in range(self._count - self._answered):
+            yield
+            if self.reason is not None:
+                return
 
-    def send(self, commands: Sequence[Command | bytes]) -> None:
-        """Send some more commands; those that are bytes are packed already."""
-        self._count += len(commands)
-        if self._reason is not None:
-            return
-        try:
-            if not self._departed:
-                # Here, and not within sending, so that its failure proves that nothing was sent.
-                self._connection.check_health()
-            packed = self._packed(commands)
-            self._departed = self._count
-            self._connection.send_packed_command(packed, check_health=False)
-        except _failures() as error:
-            self._reason = _seen(error)
-        else:
-            self._stay_on_one_socket()
+    def _depart(self) -> None:
+        self._departed = self._count
 
-    def _stay_on_one_socket(self) -> None:
+    def _note(self, reply: Reply) -> Reply:
+        self._answered += 1
+        if isinstance(reply, ErrorReply) and reply.code in _CLOSING:
+            self.reason = reply.text
+        return reply
+
+    def _stay_on(self, link: Any) -> None:
         """Fail where the pool was closed under this trip, as by `close` in another thread.
 
         redis-py then connects again by itself, and on the new connection the replies to the later commands would be
         read as those to the first.
         """
-        socket = self._connection._sock  # noqa: SLF001  redis-py tells it nowhere else
-        if self._socket is None:
-            self._socket = socket
-        if socket is None or socket is not self._socket:
-            self._reason = "the connection to Redis was closed meanwhile"
+        if self._link is None:
+            self._link = link
+        if link is None or link is not self._link:
+            self.reason = "the connection to Redis was closed meanwhile"
 
-    def replies(self, deadline: float) -> list[Reply]:
-        """The replies to all that was sent, in order, as many as there were commands.
-
-        Args:
-            deadline: When to give up waiting for them, by `time.monotonic()`.
-        """
-        replies: list[Reply] = []
-        if self._reason is None:
-            try:
-                for _ in range(self._count):
-                    replies.append(reply := _read(self._connection, deadline))
-                    self._answered += 1
-                    if isinstance(reply, ErrorReply) and reply.code in _CLOSING:
-                        self._reason = reply.text
-                        break
-            except _failures() as error:
-                self._reason = _seen(error)
-        reason = self._reason or ""
+    def _filled_up(self, replies: list[Reply]) -> list[Reply]:
+        """The replies, and in place of those that did not come why."""
+        reason = self.reason or ""
         replies += [NoReply(reason, sent=True)] * (self._departed - len(replies))
         return replies + [NoReply(reason, sent=False)] * (self._count - len(replies))
 
@@ -159,7 +150,67 @@ class Trip:
         return packed
 
 
-def _failures() -> tuple[type[Exception], ...]:
+class Trip(Account):
+    """A round trip whose commands may leave in several pieces, so that Redis works on one while the next is made.
+
+    It takes a connection of the client's pool, which goes back when the context ends: closed, if replies are unread.
+    Nothing raises what Redis or the network does; after a failure nothing more is sent.
+
+    Args:
+        client: Whose connection pool is used.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__()
+        self._pool = client.connection_pool
+
+    def __enter__(self) -> Self:
+        try:
+            self._connection = self._pool.get_connection()
+        except failures() as error:
+            self.reason = seen(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            if self._is_spent:
+                self._connection.disconnect()
+            self._pool.release(self._connection)
+
+    def send(self, commands: Sequence[Command | bytes]) -> None:
+        """Send some more commands; those that are bytes are packed already."""
+        self._count += len(commands)
+        if self.reason is not None:
+            return
+        try:
+            if not self._departed:
+                # Here, and not within sending, so that its failure proves that nothing was sent.
+                self._connection.check_health()
+            packed = self._packed(commands)
+            self._depart()
+            self._connection.send_packed_command(packed, check_health=False)
+        except failures() as error:
+            self.reason = seen(error)
+        else:
+            self._stay_on(self._connection._sock)  # noqa: SLF001  redis-py tells it nowhere else
+
+    def replies(self, deadline: float) -> list[Reply]:
+        """The replies to all that was sent, in order, as many as there were commands.
+
+        Args:
+            deadline: When to give up waiting for them, by `time.monotonic()`.
+        """
+        replies: list[Reply] = []
+        if self.reason is None:
+            try:
+                for _ in self._left_to_answer:
+                    replies.append(self._note(_read(self._connection, deadline)))  # noqa: PERF401  what came before a failure stays
+            except failures() as error:
+                self.reason = seen(error)
+        return self._filled_up(replies)
+
+
+def failures() -> tuple[type[Exception], ...]:
     """What Redis and the network raise."""
     from redis import exceptions  # noqa: PLC0415  redis takes long to import, and callers may never enqueue
 
@@ -173,12 +224,21 @@ def _read(connection: Any, deadline: float) -> Reply:
         raise exceptions.TimeoutError("no answer in time")
     try:
         return connection.read_response(disable_decoding=True)
-    except exceptions.BusyLoadingError as error:  # A ConnectionError to redis-py, but it is an answer.
+    except exceptions.RedisError as error:
+        return error_reply(error)
+
+
+def error_reply(error: Exception) -> ErrorReply:
+    """What redis-py raised in place of an error reply; if it was none, it is raised again."""
+    from redis import exceptions  # noqa: PLC0415  as above
+
+    if isinstance(error, exceptions.BusyLoadingError):  # A ConnectionError to redis-py, but it is an answer.
         return ErrorReply("LOADING", str(error))
-    except exceptions.AuthenticationError as error:  # Likewise: the password was changed under the connection.
+    if isinstance(error, exceptions.AuthenticationError):  # Likewise: the password was changed under the connection.
         return ErrorReply("NOAUTH", str(error))
-    except exceptions.ResponseError as error:
+    if isinstance(error, exceptions.ResponseError):
         return ErrorReply(_code(error), str(error))
+    raise error
 
 
 def _code(error: ResponseError) -> str:
@@ -201,7 +261,8 @@ def _code(error: ResponseError) -> str:
     return first if first.isupper() else "ERR"
 
 
-def _seen(error: Exception) -> str:
+def seen(error: Exception) -> str:
+    """What a failure was, for people."""
     from redis import exceptions  # noqa: PLC0415  as above
 
     if isinstance(error, exceptions.BusyLoadingError):

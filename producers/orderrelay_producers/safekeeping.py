@@ -12,7 +12,8 @@ from orderrelay_producers.round_trip import ErrorReply, NoReply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orderrelay_producers.round_trip import Command, Reply
+    from orderrelay_producers.round_trip import Reply
+    from orderrelay_producers.steps import Command
 
 #: Redis looks up to a tenth of a second late whether a wait is over, and its answer must still arrive in time.
 _FOR_THE_ANSWER_SECONDS: Final = 0.2

@@ -9,8 +9,9 @@ from orderrelay_shared.urls import REDIS_SCHEMES, masked, redis_url_problem
 
 if TYPE_CHECKING:
     import redis
+    import redis.asyncio
 
-__all__ = ["connect", "masked"]
+__all__ = ["check_url", "connect", "connect_async", "masked"]
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redis.Redis:
@@ -28,22 +29,54 @@ def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redi
     Raises:
         SettingsInvalid: The address is none that Orderrelay understands.
     """
-    if (problem := redis_url_problem(url)) is not None:
-        schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
-        raise SettingsInvalid([f"ORDERRELAY_REDIS_URL: {problem} (allowed: {schemes})"])
+    check_url(url)
     import redis  # noqa: PLC0415  it takes 100 ms, which `orderrelay --help` need not wait for
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
-    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     client: redis.Redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  redis types no **kwargs
         url,
-        decode_responses=False,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        health_check_interval=10,
-        client_name="-".join(client_name.split()),
         retry=Retry(NoBackoff(), 0),
-        **options,
+        **_options(url, timeout_seconds, client_name),
     )
     return client
+
+
+def connect_async(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redis.asyncio.Redis:
+    """As `connect`, for the event loop that first uses it; who finds all 50 connections taken waits for one.
+
+    Raises:
+        SettingsInvalid: The address is none that Orderrelay understands.
+    """
+    check_url(url)
+    from redis import asyncio  # noqa: PLC0415  as above
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+
+    pool = asyncio.BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  as above
+        url, timeout=timeout_seconds, retry=Retry(NoBackoff(), 0), **_options(url, timeout_seconds, client_name)
+    )
+    return asyncio.Redis.from_pool(pool)
+
+
+def check_url(url: str) -> None:
+    """Do nothing if an address is one of Redis.
+
+    Raises:
+        SettingsInvalid: The address is none that Orderrelay understands.
+    """
+    if (problem := redis_url_problem(url)) is not None:
+        schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+        raise SettingsInvalid([f"ORDERRELAY_REDIS_URL: {problem} (allowed: {schemes})"])
+
+
+def _options(url: str, timeout_seconds: float, client_name: str) -> dict[str, Any]:
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return {
+        "decode_responses": False,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "health_check_interval": 10,
+        "client_name": "-".join(client_name.split()),
+        **keepalive,
+    }

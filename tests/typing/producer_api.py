@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from decimal import Decimal
-from typing import assert_type
+from typing import TYPE_CHECKING, assert_type
 
 from orderrelay_producers import (
+    AsyncJob,
+    AsyncOrderProducer,
     Estimate,
     Job,
     JobState,
@@ -27,6 +29,9 @@ from orderrelay_producers import (
     UnknownCompany,
     errors,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 def enqueue_one(producer: OrderProducer) -> None:
@@ -86,6 +91,27 @@ def estimate(producer: OrderProducer) -> None:
     assert_type(expected.done_at, dt.datetime | None)
     assert_type(expected.why_slow, tuple[str, ...])
     assert_type(producer.estimate(), Estimate)
+
+
+async def enqueue_in_a_loop(orders: list[Order], coming: AsyncIterator[Order]) -> None:
+    """The same words, to be awaited."""
+    async with AsyncOrderProducer("redis://127.0.0.1:6379/0") as producer:
+        assert_type(producer, AsyncOrderProducer)
+        job = await producer.enqueue(orders[0], company="acme", priority="urgent", booked=True, timeout=5.0)
+        assert_type(job, AsyncJob)
+        assert_type(job.id, uuid.UUID)
+        assert_type(await job.status(), JobStatus | None)
+        assert_type(await job.wait(timeout=60.0), JobStatus)
+        report = await producer.enqueue_many(orders, block=True)
+        assert_type(report, Report[AsyncJob])
+        for line in report:
+            assert_type(line, ReportLine[AsyncJob])
+            assert_type(line.job, AsyncJob | None)
+        assert_type((await producer.enqueue_many(coming)).all_taken, bool)
+        assert_type(await producer.status(job), JobStatus | None)
+        assert_type(await producer.find(external_id="A-1"), JobStatus | None)
+        assert_type(await producer.wait(job.id, timeout=1.0), JobStatus)
+        assert_type(await producer.estimate(), Estimate)
 
 
 def mistakes(order: Order) -> None:

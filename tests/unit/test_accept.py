@@ -13,13 +13,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
+from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict
+from orderrelay_producers.accept import accept as accept_steps
+from orderrelay_producers.round_trip import run
 from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Ask, Envelope, read_entry
+from tests.in_loop import run_in_loop
 from tests.servers import free_port, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.servers import RedisServer
 
@@ -27,6 +30,23 @@ if TYPE_CHECKING:
 def envelope(external_id: str = "A-1", *, content: str = "1", company: str = "acme") -> Envelope:
     """An order of some content on its way."""
     return Envelope(company, external_id, content.encode().ljust(32, b"."), b'{"CustomerNr":"%s"}' % content.encode())
+
+
+_run = run
+
+
+@pytest.fixture(autouse=True, params=[run, run_in_loop], ids=["in threads", "in a loop"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+    """How steps are carried out: each way in turn, for every test here."""
+    monkeypatch.setattr("tests.unit.test_accept._run", request.param)
+    return request.param
+
+
+def accept(
+    client: redis.Redis, envelopes: Iterable[Envelope], *, max_waiting: int, deadline: float
+) -> list[Acceptance | NotAnswered]:  # fmt: skip
+    """Bring orders into the intake, the way that is tested."""
+    return _run(client, accept_steps(envelopes, max_waiting=max_waiting, deadline=deadline))
 
 
 def accept_one(client: redis.Redis, order: Envelope, *, max_waiting: int = 1000) -> Acceptance | NotAnswered:
@@ -370,6 +390,7 @@ def test_an_error_in_making_orders_is_the_callers(fake_or_real_redis: redis.Redi
     assert answer.entry_id.encode() == known
 
 
+@pytest.mark.parametrize("way", [run], indirect=True)
 def test_replies_of_another_connection_are_not_those_of_the_first(redis_client: redis.Redis) -> None:
     """Closed amid a batch, as by another thread, the client connects again: no order is told another's verdict."""
     for number in range(50):
@@ -414,6 +435,7 @@ def test_a_silent_redis_costs_no_more_than_the_deadline() -> None:
     assert elapsed_seconds < 2.0
 
 
+@pytest.mark.parametrize("way", [run], indirect=True)
 def test_a_late_reply_is_never_read_as_the_next_one(redis_server: RedisServer, redis_client: redis.Redis) -> None:
     """A connection whose reply was given up on is closed, so that the next order does not read it."""
     accept_one(redis_client, envelope("A-0"))

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -26,10 +26,12 @@ from orderrelay_producers import (
     UnknownCompany,
 )
 from orderrelay_producers.following import wait_until_settled
+from orderrelay_producers.round_trip import run
 from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Ask, Envelope, read_entry
 from orderrelay_shared.job_status import UNHEARD_OF
 from orderrelay_shared.settings import ProducerSettings
+from tests.in_loop import MAKERS
 from tests.servers import free_port, wait_until
 
 if TYPE_CHECKING:
@@ -96,10 +98,24 @@ def book(entry: Envelope | Ask) -> tuple[uuid.UUID, bytes] | None:
     return entry.job_id, status(external_id=entry.external_id, company=entry.company).to_json()
 
 
+@pytest.fixture(params=MAKERS, ids=["in threads", "in a loop"])
+def make(request: pytest.FixtureRequest) -> Iterator[type[OrderProducer]]:
+    """What makes a producer, of each kind; all are closed in the end."""
+    made: list[OrderProducer] = []
+
+    def make_one(*args: Any, **more: Any) -> OrderProducer:
+        made.append(request.param(*args, **more))
+        return made[-1]
+
+    yield cast("type[OrderProducer]", make_one)
+    for one in made:
+        one.close()
+
+
 @pytest.fixture
-def producer(fake_or_real_redis: redis.Redis) -> OrderProducer:
-    """A producer on fakeredis, then on the real server."""
-    return OrderProducer(redis=fake_or_real_redis)
+def producer(fake_or_real_redis: redis.Redis, make: type[OrderProducer]) -> OrderProducer:
+    """A producer of each kind on fakeredis, then on the real server."""
+    return make(redis=fake_or_real_redis)
 
 
 def test_the_order_reaches_the_intake(producer: OrderProducer, fake_or_real_redis: redis.Redis) -> None:
@@ -150,22 +166,24 @@ def test_other_content_under_the_same_external_id_is_a_conflict(
     assert len(intake(fake_or_real_redis)) == 2
 
 
-def test_an_invalid_order_is_refused_before_redis() -> None:
+def test_an_invalid_order_is_refused_before_redis(make: type[OrderProducer]) -> None:
     """What is wrong with an order is told even where no Redis is."""
     with pytest.raises(OrderInvalid, match="CustomerNr"):
-        OrderProducer(f"redis://127.0.0.1:{free_port()}").enqueue({"InvoiceRows": []})
+        make(f"redis://127.0.0.1:{free_port()}").enqueue({"InvoiceRows": []})
 
 
-def test_an_external_id_longer_than_the_setting_is_refused(fake_or_real_redis: redis.Redis) -> None:
+def test_an_external_id_longer_than_the_setting_is_refused(
+    fake_or_real_redis: redis.Redis, make: type[OrderProducer]
+) -> None:
     """The limit on ExternalIds is a setting."""
-    producer = OrderProducer(redis=fake_or_real_redis, settings=ProducerSettings(external_id_max_length=40))
+    producer = make(redis=fake_or_real_redis, settings=ProducerSettings(external_id_max_length=40))
     with pytest.raises(OrderInvalid, match="ExternalId: has 41 characters; at most 40"):
         producer.enqueue(order("x" * 41))
 
 
-def test_a_full_queue_is_told_with_the_order(fake_or_real_redis: redis.Redis) -> None:
+def test_a_full_queue_is_told_with_the_order(fake_or_real_redis: redis.Redis, make: type[OrderProducer]) -> None:
     """QueueFull carries the order, which can be enqueued again later."""
-    producer = OrderProducer(redis=fake_or_real_redis, settings=ProducerSettings(max_waiting=1))
+    producer = make(redis=fake_or_real_redis, settings=ProducerSettings(max_waiting=1))
     producer.enqueue(order("A-1"))
     second = order()
     with pytest.raises(QueueFull, match="1 orders wait, and 1 may") as caught:
@@ -187,17 +205,17 @@ def test_a_wrong_alias_is_told(producer: OrderProducer) -> None:
         producer.enqueue(order(), company="a b")
 
 
-def test_construction_does_no_io() -> None:
+def test_construction_does_no_io(make: type[OrderProducer]) -> None:
     """A producer can be made while Redis is away."""
-    with OrderProducer(f"redis://127.0.0.1:{free_port()}"):
+    with make(f"redis://127.0.0.1:{free_port()}"):
         pass
 
 
-def test_a_refused_connection_is_told_with_the_order() -> None:
+def test_a_refused_connection_is_told_with_the_order(make: type[OrderProducer]) -> None:
     """Redis away: the order was not taken, the error carries it with its ExternalId and says what to do."""
     mine = order()
     with (
-        OrderProducer(f"redis://127.0.0.1:{free_port()}") as producer,
+        make(f"redis://127.0.0.1:{free_port()}") as producer,
         pytest.raises(QueueUnavailable, match=r"was not taken\. Enqueueing the order of this error") as caught,
     ):
         producer.enqueue(mine, timeout=1.0)
@@ -207,20 +225,20 @@ def test_a_refused_connection_is_told_with_the_order() -> None:
     assert not caught.value.maybe_taken
 
 
-def test_a_password_is_never_told() -> None:
+def test_a_password_is_never_told(make: type[OrderProducer]) -> None:
     """The address of Redis may hold a password; no error shows it."""
     with (
-        OrderProducer(f"redis://user:s3cret@127.0.0.1:{free_port()}") as producer,
+        make(f"redis://user:s3cret@127.0.0.1:{free_port()}") as producer,
         pytest.raises(QueueUnavailable) as caught,
     ):
         producer.enqueue(order(), timeout=1.0)
     assert "s3cret" not in f"{caught.value!s} {caught.value!r} {producer!r}"
 
 
-def test_redis_killed_while_enqueueing(redis_server: RedisServer, redis_url: str) -> None:
+def test_redis_killed_while_enqueueing(redis_server: RedisServer, redis_url: str, make: type[OrderProducer]) -> None:
     """Redis dies with the order in its hands: told in time, and the same object again is the same job, taken."""
     mine = order()
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         producer.enqueue(order("A-0"), timeout=0.5)
         redis_server.process.freeze()
         began_at = time.monotonic()
@@ -238,18 +256,20 @@ def test_redis_killed_while_enqueueing(redis_server: RedisServer, redis_url: str
         assert [entry.external_id for entry in intake(client) if isinstance(entry, Envelope)] == [external_id]
 
 
-def test_redis_restarted_between_two_orders(redis_server: RedisServer, redis_url: str) -> None:
+def test_redis_restarted_between_two_orders(
+    redis_server: RedisServer, redis_url: str, make: type[OrderProducer]
+) -> None:
     """A restart of Redis between two orders is not noticed: connection and script are made anew."""
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         producer.enqueue(order("A-1"))
         redis_server.kill9()
         redis_server.start()
         assert producer.enqueue(order("A-2")).external_id == "A-2"
 
 
-def test_threads_share_a_producer(redis_url: str, redis_client: redis.Redis) -> None:
+def test_threads_share_a_producer(redis_url: str, redis_client: redis.Redis, make: type[OrderProducer]) -> None:
     """Orders of many threads all arrive, each once."""
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         threads = [
             threading.Thread(target=lambda n=n: [producer.enqueue(order(f"{n}-{i}")) for i in range(20)])
             for n in range(8)
@@ -351,13 +371,16 @@ def test_wait_asks_for_a_forgotten_status(fake_or_real_redis: redis.Redis) -> No
     """Waiting outlives a wipe of Redis: a status that is gone is asked for, and not at every turn."""
     job = ids.job_id("default", "A-1")
     with pytest.raises(TimeoutError, match="nothing was heard of it yet"):
-        wait_until_settled(fake_or_real_redis, job, deadline=time.monotonic() + 0.5, ask_first_after_seconds=0.1)
+        run(
+            fake_or_real_redis,
+            wait_until_settled(job, deadline=time.monotonic() + 0.5, ask_first_after_seconds=0.1),
+        )
     assert intake(fake_or_real_redis) in ([Ask(job)], [Ask(job)] * 2)
 
 
-def test_wait_bears_a_restart_of_redis(redis_server: RedisServer, redis_url: str) -> None:
+def test_wait_bears_a_restart_of_redis(redis_server: RedisServer, redis_url: str, make: type[OrderProducer]) -> None:
     """Redis may come and go while a job is waited for."""
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         job = producer.enqueue(order("A-1"))
         redis_server.kill9()
 
@@ -420,9 +443,9 @@ def test_batches_are_read_as_they_are_sent(producer: OrderProducer) -> None:
     assert len(read) == 10
 
 
-def test_many_orders_in_a_full_queue(fake_or_real_redis: redis.Redis) -> None:
+def test_many_orders_in_a_full_queue(fake_or_real_redis: redis.Redis, make: type[OrderProducer]) -> None:
     """Orders beyond the limit are reported as `full`, with the object to enqueue again."""
-    producer = OrderProducer(redis=fake_or_real_redis, settings=ProducerSettings(max_waiting=2))
+    producer = make(redis=fake_or_real_redis, settings=ProducerSettings(max_waiting=2))
     orders = [order() for _ in range(3)]
     report = producer.enqueue_many(orders)
     assert [line.result for line in report] == ["accepted", "accepted", "full"]
@@ -430,10 +453,10 @@ def test_many_orders_in_a_full_queue(fake_or_real_redis: redis.Redis) -> None:
     assert report.lines[2].error.order is orders[2]
 
 
-def test_many_orders_without_redis_end_in_time() -> None:
+def test_many_orders_without_redis_end_in_time(make: type[OrderProducer]) -> None:
     """Redis away: every line says so and carries its order, and the rest is not tried once time is up."""
     orders = [order() for _ in range(40)]
-    with OrderProducer(f"redis://127.0.0.1:{free_port()}") as producer:
+    with make(f"redis://127.0.0.1:{free_port()}") as producer:
         began_at = time.monotonic()
         lines = list(producer.enqueue_batches(orders, company="default", timeout=0.3, batch_size=1))
         assert time.monotonic() - began_at < 2.0
@@ -444,7 +467,9 @@ def test_many_orders_without_redis_end_in_time() -> None:
     assert "not tried" in errors[-1].reason
 
 
-def test_many_orders_go_on_when_redis_is_back(redis_server: RedisServer, redis_url: str) -> None:
+def test_many_orders_go_on_when_redis_is_back(
+    redis_server: RedisServer, redis_url: str, make: type[OrderProducer]
+) -> None:
     """Batches after an outage that is shorter than the timeout are taken."""
 
     def orders() -> Iterator[Order]:
@@ -454,23 +479,25 @@ def test_many_orders_go_on_when_redis_is_back(redis_server: RedisServer, redis_u
         redis_server.start()
         yield order("A-3")
 
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         lines = list(producer.enqueue_batches(orders(), company="default", timeout=30.0, batch_size=1))
     assert [line.result for line in lines] == ["accepted", "unavailable", "accepted"]
 
 
-def test_callers_with_many_timeouts_share_connections(redis_url: str, redis_client: redis.Redis) -> None:
+def test_callers_with_many_timeouts_share_connections(
+    redis_url: str, redis_client: redis.Redis, make: type[OrderProducer]
+) -> None:
     """Ever other timeouts do not open ever other connections."""
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         for number in range(50):
             producer.enqueue(order(), timeout=4.0 + number / 100)
         names = [client["name"] for client in redis_client.client_list()]
         assert names.count("orderrelay-producer") == 1
 
 
-def test_close_ends_the_connections(redis_url: str, redis_client: redis.Redis) -> None:
+def test_close_ends_the_connections(redis_url: str, redis_client: redis.Redis, make: type[OrderProducer]) -> None:
     """Leaving the context closes what the producer opened."""
-    with OrderProducer(redis_url) as producer:
+    with make(redis_url) as producer:
         producer.enqueue(order())
         held = list(producer._clients.values())  # Or the garbage collector would close them.
     wait_until(

@@ -11,6 +11,8 @@ import orderrelay_producers
 def test_the_public_names_are_these() -> None:
     """A name is added or taken away only on purpose."""
     assert orderrelay_producers.__all__ == [
+        "AsyncJob",
+        "AsyncOrderProducer",
         "Estimate",
         "Job",
         "JobState",

@@ -11,6 +11,7 @@ import pytest
 
 from orderrelay_producers import LineResult, OrderProducer, Priority, QueueFull
 from orderrelay_producers.patience import Patience
+from orderrelay_producers.steps import Pause
 from orderrelay_producers.terms import Terms
 from orderrelay_shared import keys
 from orderrelay_shared.intake import Envelope
@@ -148,10 +149,11 @@ def test_many_orders_give_up_without_progress(fake_or_real_redis: redis.Redis) -
 
 def test_patience_ends_with_the_whole() -> None:
     """It never waits beyond the end that it is given, and not at all without seconds."""
-    assert not Patience(0.0).wait()
-    assert not Patience(60.0, ends_at=time.monotonic() + 0.05).wait()
-    begun = Patience(60.0)
-    assert begun.wait()
+    assert list(Patience(0.0).wait()) == []
+    assert list(Patience(60.0, ends_at=time.monotonic() + 0.05).wait()) == []
+    (pause,) = Patience(60.0).wait()
+    assert isinstance(pause, Pause)
+    assert 0.0 < pause.seconds < 0.1
 
 
 def test_a_time_must_be_a_datetime() -> None:

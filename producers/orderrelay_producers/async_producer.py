@@ -1,0 +1,207 @@
+"""The producer for event loops: `OrderProducer`, word for word, to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterable
+from contextlib import aclosing
+from itertools import islice
+from typing import TYPE_CHECKING, Self
+
+from orderrelay_producers import following
+from orderrelay_producers.async_round_trip import run
+from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal
+from orderrelay_producers.estimate import Estimate, read_estimate
+from orderrelay_producers.job import AsyncJob
+from orderrelay_producers.report import Report, ReportLine
+from orderrelay_producers.steps import step_seconds
+from orderrelay_producers.terms import Terms
+from orderrelay_shared import ids
+from orderrelay_shared.states import Priority
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+    from datetime import datetime
+    from types import TracebackType
+
+    from redis.asyncio import Redis
+
+    from orderrelay_shared.job_status import JobStatus
+    from orderrelay_shared.orders import Order, OrderInvalid
+    from orderrelay_shared.settings import ProducerSettings
+
+# ruff: noqa: ASYNC109 - the timeouts are `OrderProducer`'s: each call ends by itself, with an error that says why
+
+
+class AsyncOrderProducer:
+    """As `OrderProducer`, for event loops; construction does no I/O, and may be before there is a loop.
+
+    Usable in any number of loops, one after the other or at once; each has connections of its own, at most 50 for each
+    of nine classes of timeout.
+
+    Args:
+        redis_url: As of `OrderProducer`.
+        settings: As of `OrderProducer`.
+        redis: A client to use instead of own connections, with its own timeouts; it is not closed here.
+
+    Raises:
+        SettingsInvalid: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: ProducerSettings | None = None,
+        redis: Redis | None = None,
+    ) -> None:
+        # Settings and redis take long to import, and many importers never make a producer.
+        from orderrelay_shared.redis_connection import check_url  # noqa: PLC0415  see above
+        from orderrelay_shared.settings import ProducerSettings, load  # noqa: PLC0415
+
+        self._settings = settings if settings is not None else load(ProducerSettings)
+        self._enqueueing = Enqueueing(self._settings, self._make_job)
+        self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
+        self._given = redis
+        self._clients: dict[tuple[int, asyncio.AbstractEventLoop], dict[float, Redis]] = {}
+        check_url(self._redis_url)  # A wrong address is told here, and not at the first order.
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close this loop's connections; they open again when needed."""
+        for client in self._clients.pop(_here(), {}).values():
+            await client.aclose()
+
+    async def enqueue(
+        self,
+        order: Order | Mapping[str, object],
+        *,
+        company: str = "default",
+        due_at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: Priority | str = Priority.NORMAL,
+        booked: bool = False,
+        block: bool = False,
+        timeout: float = 5.0,
+    ) -> AsyncJob:
+        """As `OrderProducer.enqueue`. One that is cancelled may have been taken: enqueue the same object again."""
+        terms = Terms(priority, due_at, deadline)
+        steps = self._enqueueing.one(order, company, terms, booked=booked, block=block, timeout=timeout)
+        return await run(self._client(timeout), steps)
+
+    async def enqueue_many(
+        self,
+        orders: Iterable[Order | Mapping[str, object]] | AsyncIterable[Order | Mapping[str, object]],
+        *,
+        company: str = "default",
+        due_at: datetime | None = None,
+        deadline: datetime | None = None,
+        priority: Priority | str = Priority.NORMAL,
+        block: bool = False,
+        timeout: float = 5.0,
+    ) -> Report[AsyncJob]:
+        """As `OrderProducer.enqueue_many`; the orders may come from an asynchronous iterator too.
+
+        Others have their turn in the loop every few milliseconds while orders are checked.
+        """
+        terms = Terms(priority, due_at, deadline)
+        wait = timeout if block else 0.0
+        batches = self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)
+        async with aclosing(batches):
+            return Report(tuple([line async for line in batches]))
+
+    async def status(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
+        """As `OrderProducer.status`."""
+        deadline = time.monotonic() + timeout
+        return await run(self._client(timeout), following.find_out(job_id(job), deadline=deadline))
+
+    async def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
+        """As `OrderProducer.find`."""
+        return await self.status(ids.job_id(normal(company), external_id), timeout=timeout)
+
+    async def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
+        """As `OrderProducer.estimate`."""
+        deadline = time.monotonic() + timeout
+        return await run(self._client(timeout), read_estimate(normal(company), priority, deadline=deadline))
+
+    async def wait(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
+        """As `OrderProducer.wait`."""
+        deadline = time.monotonic() + timeout
+        return await run(self._client(timeout), following.wait_until_settled(job_id(job), deadline=deadline))
+
+    async def enqueue_batches(
+        self,
+        orders: Iterable[Order | Mapping[str, object] | OrderInvalid]
+        | AsyncIterable[Order | Mapping[str, object] | OrderInvalid],
+        *,
+        company: str,
+        timeout: float,
+        terms: Terms | None = None,
+        wait: float = 0.0,
+        batch_size: int = BATCH_SIZE,
+    ) -> AsyncGenerator[ReportLine[AsyncJob], None]:
+        """As `OrderProducer.enqueue_batches`."""
+        batches = self._enqueueing.batches(company, terms or Terms(), wait=wait, timeout=timeout)
+        client = self._client(timeout)
+        async for batch in _numbered(orders, batch_size):
+            for line in await run(client, batches.hand_over(batch)):
+                yield line
+
+    def _make_job(self, job: uuid.UUID, external_id: str, company: str) -> AsyncJob:
+        return AsyncJob(job, external_id, company, self)
+
+    def _client(self, timeout: float) -> Redis:
+        if self._given is not None:
+            return self._given
+        from orderrelay_shared.redis_connection import connect_async  # noqa: PLC0415  as above
+
+        here = _here()
+        if here not in self._clients:
+            # Those of loops that ended unclosed, as each `asyncio.run` may leave, are of no use to anybody.
+            for pid, loop in [key for key in self._clients if key[0] != here[0] or key[1].is_closed()]:
+                del self._clients[pid, loop]
+        of_loop = self._clients.setdefault(here, {})
+        seconds = step_seconds(timeout)
+        if seconds not in of_loop:
+            of_loop[seconds] = connect_async(
+                self._redis_url, timeout_seconds=seconds, client_name="orderrelay-producer"
+            )
+        return of_loop[seconds]
+
+
+async def _numbered(
+    orders: Iterable[Order | Mapping[str, object] | OrderInvalid]
+    | AsyncIterable[Order | Mapping[str, object] | OrderInvalid],
+    size: int,
+) -> AsyncIterator[list[tuple[int, Order | Mapping[str, object] | OrderInvalid]]]:
+    """Orders with their numbers, from 0, so many together."""
+    if not isinstance(orders, AsyncIterable):
+        numbered = enumerate(orders)
+        while some := list(islice(numbered, size)):
+            yield some
+        return
+    number = 0
+    batch: list[tuple[int, Order | Mapping[str, object] | OrderInvalid]] = []
+    async for order in orders:
+        batch.append((number, order))
+        number += 1
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _here() -> tuple[int, asyncio.AbstractEventLoop]:
+    """Process and loop: a connection belongs to both."""
+    return os.getpid(), asyncio.get_running_loop()

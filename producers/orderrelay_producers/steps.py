@@ -1,0 +1,58 @@
+"""What a producer does, as steps: all that is decided, once; carried out by threads and by event loops alike.
+
+A function that returns `Steps` is a generator. It yields what it needs done, gets the result back, and does nothing
+itself: `round_trip.run` carries the steps out in a thread, `async_round_trip.run` in an event loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Command = Sequence[bytes | str | int]
+
+_T = TypeVar("_T")
+
+#: Connections wait so long, in seconds, for one step of connecting: half of what the caller allows, rounded down.
+#: A closed list, so that callers with ever other timeouts do not open ever other connections.
+_STEP_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A round trip to Redis; its result is a list with a reply to each command, in order (see `round_trip.Reply`).
+
+    Attributes:
+        pieces: The commands, which may be made as they are sent, so that Redis works on one piece while the next is
+            made. Those that are bytes are packed already.
+        deadline: When to give up waiting for replies, by `time.monotonic()`; may be moved while pieces are made.
+    """
+
+    pieces: Iterable[Sequence[Command | bytes]]
+    deadline: float
+
+
+@dataclass(slots=True)
+class Pause:
+    """A wait of so many seconds; it has no result."""
+
+    seconds: float
+
+
+Steps: TypeAlias = Generator[Exchange | Pause, Any, _T]
+
+
+def ask_redis(*command: bytes | str | int, deadline: float) -> Steps[Any]:
+    """One command, and the reply to it."""
+    (reply,) = yield Exchange([[command]], deadline)
+    return reply
+
+
+def step_seconds(timeout: float) -> float:
+    """How long connections of a call with that timeout, in seconds, wait for one step of connecting."""
+    return _STEP_SECONDS[max(0, bisect_right(_STEP_SECONDS, timeout / 2) - 1)]

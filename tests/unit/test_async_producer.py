@@ -1,0 +1,117 @@
+"""What only the asynchronous producer can do, or do wrong; what both do is in `test_producer`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orderrelay_producers import AsyncOrderProducer, QueueUnavailable
+from orderrelay_shared import keys
+from orderrelay_shared.settings import SettingsInvalid
+from tests.servers import free_port
+from tests.unit.test_producer import intake, order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import redis
+
+    from orderrelay_producers import Order
+    from tests.servers import RedisServer
+
+
+def test_construction_needs_neither_loop_nor_redis() -> None:
+    """It can be made where a module is imported; a wrong address is told there."""
+    AsyncOrderProducer(f"redis://127.0.0.1:{free_port()}")
+    with pytest.raises(SettingsInvalid, match="ORDERRELAY_REDIS_URL"):
+        AsyncOrderProducer("http://127.0.0.1")
+
+
+def test_one_producer_serves_loops_one_after_the_other(redis_url: str, redis_client: redis.Redis) -> None:
+    """Each `asyncio.run` has connections of its own, and those of a loop that ended are let go of."""
+    producer = AsyncOrderProducer(redis_url)
+
+    async def enqueue(number: int) -> None:
+        async with producer:
+            await producer.enqueue(order(f"A-{number}"))
+
+    for number in range(3):
+        asyncio.run(enqueue(number))
+    assert redis_client.xlen(keys.INTAKE) == 3
+    assert producer._clients == {}
+
+
+def test_very_many_at_once_share_the_connections(redis_url: str, redis_client: redis.Redis) -> None:
+    """A thousand calls at once need no thousand connections, and none of them is refused."""
+
+    async def enqueue() -> None:
+        async with AsyncOrderProducer(redis_url) as producer:
+            await asyncio.gather(*(producer.enqueue(order(f"A-{number}"), timeout=20.0) for number in range(1000)))
+            assert len([one for one in redis_client.client_list() if one["name"] == "orderrelay-producer"]) <= 50
+
+    asyncio.run(enqueue())
+    assert redis_client.xlen(keys.INTAKE) == 1000
+
+
+def test_a_cancelled_call_leaves_no_reply_behind(redis_server: RedisServer, redis_url: str) -> None:
+    """A call that is cancelled amid its round trip closes the connection: the next call reads its own reply."""
+
+    async def enqueue() -> None:
+        async with AsyncOrderProducer(redis_url) as producer:
+            await producer.enqueue(order("A-0"))
+            redis_server.process.freeze()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(producer.enqueue(order("A-1")), 0.2)
+            redis_server.process.thaw()
+            with pytest.raises(QueueUnavailable, match="no worker answered"):
+                await producer.find(external_id="A-1", timeout=0.2)
+
+    asyncio.run(enqueue())
+
+
+def test_orders_may_come_asynchronously(redis_url: str, redis_client: redis.Redis) -> None:
+    """An asynchronous iterator is read a batch ahead, and its report is in order."""
+
+    async def orders() -> AsyncIterator[Order]:
+        for number in range(25):
+            await asyncio.sleep(0)
+            yield order(f"A-{number}")
+
+    async def enqueue() -> None:
+        async with AsyncOrderProducer(redis_url) as producer:
+            lines = producer.enqueue_batches(orders(), company="default", timeout=5.0, batch_size=10)
+            assert [line.index async for line in lines] == list(range(25))
+            assert (await producer.enqueue_many(orders())).all_taken
+
+    asyncio.run(enqueue())
+    assert len(intake(redis_client)) == 50
+
+
+def test_a_large_batch_does_not_hold_up_the_loop(redis_url: str) -> None:
+    """While many orders are checked, others have their turn again and again: counted, as time is noise here."""
+
+    def orders() -> list[dict[str, object]]:
+        row = {"CustomerRowType": 2, "ProductNr": "1", "Quantity": 1, "Amount": 1}
+        return [
+            {"CustomerNr": "013", "InvoiceDate": "2026-01-30", "InvoiceRows": [row] * 5, "ExternalId": f"A-{number}"}
+            for number in range(2000)
+        ]
+
+    async def enqueue() -> int:
+        turns = itertools.count()
+
+        async def others() -> None:
+            while True:
+                next(turns)
+                await asyncio.sleep(0)
+
+        async with AsyncOrderProducer(redis_url) as producer:
+            task = asyncio.create_task(others())
+            assert (await producer.enqueue_many(orders())).all_taken
+            task.cancel()
+        return next(turns)
+
+    assert asyncio.run(enqueue()) >= 2000 / 50
