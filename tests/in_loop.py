@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from orderrelay_producers import AsyncJob, AsyncOrderProducer, Job, OrderProducer, Report, ReportLine
+from orderrelay_producers.async_ears import Switchboard
 from orderrelay_producers.async_round_trip import run
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class InLoop:
 
     @property
     def _clients(self) -> dict[float, redis.asyncio.Redis]:
-        (clients,) = self.producer._clients.values()
-        return clients
+        (place,) = self.producer._places.values()
+        return place.clients
 
     def enqueue(self, order: Any, **more: Any) -> Job:
         """As `OrderProducer.enqueue`."""
@@ -137,7 +138,7 @@ def run_in_loop(client: redis.Redis, steps: Steps[_T]) -> _T:
 
     async def carry_out() -> _T:
         async with async_twin(client) as twin:
-            return await run(twin, steps)
+            return await run(twin, steps, Switchboard(twin))
 
     return asyncio.run(carry_out())
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterable
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from orderrelay_producers import following
+from orderrelay_producers.async_ears import Switchboard
 from orderrelay_producers.async_round_trip import run
 from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal
 from orderrelay_producers.estimate import Estimate, read_estimate
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from orderrelay_producers.steps import Steps
     from orderrelay_shared.job_status import JobStatus
     from orderrelay_shared.orders import Order, OrderInvalid
     from orderrelay_shared.settings import ProducerSettings
+
+_T = TypeVar("_T")
 
 # ruff: noqa: ASYNC109 - the timeouts are `OrderProducer`'s: each call ends by itself, with an error that says why
 
@@ -66,7 +70,7 @@ class AsyncOrderProducer:
         self._enqueueing = Enqueueing(self._settings, self._make_job)
         self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
         self._given = redis
-        self._clients: dict[tuple[int, asyncio.AbstractEventLoop], dict[float, Redis]] = {}
+        self._places: dict[tuple[int, asyncio.AbstractEventLoop], _Place] = {}
         check_url(self._redis_url)  # A wrong address is told here, and not at the first order.
 
     async def __aenter__(self) -> Self:
@@ -79,8 +83,11 @@ class AsyncOrderProducer:
 
     async def aclose(self) -> None:
         """Close this loop's connections; they open again when needed."""
-        for client in self._clients.pop(_here(), {}).values():
-            await client.aclose()
+        here = self._places.pop(_here(), None)
+        if here is not None:
+            await here.board.aclose()
+            for client in here.clients.values():
+                await client.aclose()
 
     async def enqueue(
         self,
@@ -97,7 +104,7 @@ class AsyncOrderProducer:
         """As `OrderProducer.enqueue`. One that is cancelled may have been taken: enqueue the same object again."""
         terms = Terms(priority, due_at, deadline)
         steps = self._enqueueing.one(order, company, terms, booked=booked, block=block, timeout=timeout)
-        return await run(self._client(timeout), steps)
+        return await self._run(timeout, steps)
 
     async def enqueue_many(
         self,
@@ -123,7 +130,7 @@ class AsyncOrderProducer:
     async def status(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.status`."""
         deadline = time.monotonic() + timeout
-        return await run(self._client(timeout), following.find_out(job_id(job), deadline=deadline))
+        return await self._run(timeout, following.find_out(job_id(job), deadline=deadline))
 
     async def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.find`."""
@@ -132,12 +139,12 @@ class AsyncOrderProducer:
     async def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
         """As `OrderProducer.estimate`."""
         deadline = time.monotonic() + timeout
-        return await run(self._client(timeout), read_estimate(normal(company), priority, deadline=deadline))
+        return await self._run(timeout, read_estimate(normal(company), priority, deadline=deadline))
 
     async def wait(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`."""
         deadline = time.monotonic() + timeout
-        return await run(self._client(timeout), following.wait_until_settled(job_id(job), deadline=deadline))
+        return await self._run(min(timeout, 5.0), following.wait_until_settled(job_id(job), deadline=deadline))
 
     async def enqueue_batches(
         self,
@@ -152,31 +159,47 @@ class AsyncOrderProducer:
     ) -> AsyncGenerator[ReportLine[AsyncJob], None]:
         """As `OrderProducer.enqueue_batches`."""
         batches = self._enqueueing.batches(company, terms or Terms(), wait=wait, timeout=timeout)
-        client = self._client(timeout)
         async for batch in _numbered(orders, batch_size):
-            for line in await run(client, batches.hand_over(batch)):
+            for line in await self._run(timeout, batches.hand_over(batch)):
                 yield line
 
     def _make_job(self, job: uuid.UUID, external_id: str, company: str) -> AsyncJob:
         return AsyncJob(job, external_id, company, self)
 
-    def _client(self, timeout: float) -> Redis:
+    async def _run(self, timeout: float, steps: Steps[_T]) -> _T:
+        here = self._here()
+        return await run(self._client(here, timeout), steps, here.board)
+
+    def _here(self) -> _Place:
+        key = _here()
+        if key not in self._places:
+            # Those of loops that ended unclosed, as each `asyncio.run` may leave, are of no use to anybody.
+            for pid, loop in [other for other in self._places if other[0] != key[0] or other[1].is_closed()]:
+                del self._places[pid, loop]
+            place = self._places[key] = _Place()
+            place.board = Switchboard(self._client(place, 5.0))
+        return self._places[key]
+
+    def _client(self, here: _Place, timeout: float) -> Redis:
         if self._given is not None:
             return self._given
         from orderrelay_shared.redis_connection import connect_async  # noqa: PLC0415  as above
 
-        here = _here()
-        if here not in self._clients:
-            # Those of loops that ended unclosed, as each `asyncio.run` may leave, are of no use to anybody.
-            for pid, loop in [key for key in self._clients if key[0] != here[0] or key[1].is_closed()]:
-                del self._clients[pid, loop]
-        of_loop = self._clients.setdefault(here, {})
         seconds = step_seconds(timeout)
-        if seconds not in of_loop:
-            of_loop[seconds] = connect_async(
+        if seconds not in here.clients:
+            here.clients[seconds] = connect_async(
                 self._redis_url, timeout_seconds=seconds, client_name="orderrelay-producer"
             )
-        return of_loop[seconds]
+        return here.clients[seconds]
+
+
+class _Place:
+    """What a producer has in one loop: clients by their timeout, and who listens."""
+
+    board: Switchboard
+
+    def __init__(self) -> None:
+        self.clients: dict[float, Redis] = {}
 
 
 async def _numbered(

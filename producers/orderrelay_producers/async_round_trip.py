@@ -7,7 +7,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from orderrelay_producers.round_trip import Account, error_reply, failures, seen
+from orderrelay_producers.async_ears import AsyncEars
+from orderrelay_producers.failures import failures, seen
+from orderrelay_producers.round_trip import Account, error_reply
 from orderrelay_producers.steps import Pause
 
 if TYPE_CHECKING:
@@ -15,29 +17,39 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from orderrelay_producers.async_ears import Switchboard
     from orderrelay_producers.round_trip import Reply
     from orderrelay_producers.steps import Command, Exchange, Steps
 
 _T = TypeVar("_T")
 
 
-async def run(client: Redis, steps: Steps[_T]) -> _T:
-    """Carry steps out in this event loop; otherwise as `round_trip.run`."""
-    result: list[Reply] | None = None
-    while True:
-        try:
-            step = steps.send(result)
-        except StopIteration as ended:
-            return cast("_T", ended.value)
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            result = None
-        else:
-            result = await _exchange(client, step)
+async def run(client: Redis, steps: Steps[_T], board: Switchboard) -> _T:
+    """Carry steps out in this event loop; otherwise as `round_trip.run`.
+
+    Args:
+        client: Whose connection pool is used.
+        steps: What to do.
+        board: Who listens, where steps wait for a channel.
+    """
+    result: Any = None
+    with AsyncEars(board) as ears:
+        while True:
+            try:
+                step = steps.send(result)
+            except StopIteration as ended:
+                return cast("_T", ended.value)
+            if not isinstance(step, Pause):
+                result = await _exchange(client, step)
+            elif step.channel is not None:
+                result = await ears.hear(step.channel, step.seconds)
+            else:
+                await asyncio.sleep(step.seconds)
+                result = False
 
 
 async def _exchange(client: Redis, exchange: Exchange) -> list[Reply]:
-    async with AsyncTrip(client) as trip:
+    async with AsyncTrip(client, exchange.deadline) as trip:
         for piece in exchange.pieces:
             await trip.send(piece)
             await asyncio.sleep(0)  # Others have their turn before the next piece is made.
@@ -49,18 +61,21 @@ class AsyncTrip(Account):
 
     Args:
         client: Whose connection pool is used.
+        deadline: When to give up waiting for a connection, by `time.monotonic()`.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, deadline: float) -> None:
         super().__init__()
         self._pool = client.connection_pool
+        self._deadline = deadline
 
     async def __aenter__(self) -> Self:
         try:
-            self._connection = await self._pool.get_connection()
-            if _is_closed_by_redis(self._connection):
-                await self._connection.disconnect(nowait=True)
-                await self._connection.connect()
+            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+                self._connection = await self._pool.get_connection()
+                if _is_closed_by_redis(self._connection):
+                    await self._connection.disconnect(nowait=True)
+                    await self._connection.connect()
         except failures() as error:
             self.reason = seen(error)
         return self

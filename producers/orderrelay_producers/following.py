@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What is left of the time when Redis is asked for the last time, in seconds.
 _LAST_TURN_SECONDS: Final = 0.05
 
+#: So often, in seconds, is a status looked for that would be heard: a word may be lost with its connection.
+_PRECAUTION_SECONDS: Final = 2.0
+
 
 def published(job: uuid.UUID, *, deadline: float) -> Steps[bytes | None]:
     """What Redis has for a job: a status or `UNHEARD_OF` as JSON, or None.
@@ -53,8 +56,8 @@ def wait_until_booked(job: uuid.UUID, *, deadline: float) -> Steps[bytes | None]
         The status as published, which may be of a newer version; None if the deadline came first. Redis' absence
         meanwhile is borne.
     """
-    for pause in _pauses(0.005, 0.1, deadline):
-        yield pause
+    for seconds in _Turns(0.005, 0.1, deadline):
+        yield Pause(seconds)
         try:
             word = yield from published(job, deadline=deadline)
         except QueueUnavailable:
@@ -82,8 +85,8 @@ def find_out(job: uuid.UUID, *, deadline: float) -> Steps[JobStatus | None]:
 
 def _answer(job: uuid.UUID, *, deadline: float) -> Steps[bytes]:
     trouble = f"no worker answered in time where job {job} is: is a worker running ('orderrelay worker')?"
-    for pause in _pauses(0.005, 0.1, deadline):
-        yield pause
+    for seconds in _Turns(0.005, 0.1, deadline):
+        yield Pause(seconds)
         try:
             word = yield from published(job, deadline=deadline)
         except QueueUnavailable as error:  # Borne: Redis may come back before the deadline.
@@ -95,7 +98,7 @@ def _answer(job: uuid.UUID, *, deadline: float) -> Steps[bytes]:
 
 
 def wait_until_settled(job: uuid.UUID, *, deadline: float, ask_first_after_seconds: float = 1.0) -> Steps[JobStatus]:
-    """Wait until nothing more happens to the job by itself.
+    """Wait until nothing more happens to the job by itself: a word of the workers tells it, or else looking for it.
 
     A status that Redis has forgotten is asked for, less and less often, so that a job which nobody works on does not
     fill the intake with questions.
@@ -106,8 +109,9 @@ def wait_until_settled(job: uuid.UUID, *, deadline: float, ask_first_after_secon
     last, trouble = "nothing was heard of it yet: is a worker running ('orderrelay worker')?", ""
     ask_after_seconds = ask_first_after_seconds
     ask_at = time.monotonic() + ask_after_seconds
-    for pause in _pauses(0.02, 0.5, deadline):
-        yield pause
+    turns = _Turns(0.02, 0.5, deadline)
+    for seconds in turns:
+        turns.is_heard = (yield Pause(seconds, keys.status(job))) if seconds else False
         try:
             word = yield from published(job, deadline=deadline)
             trouble = ""
@@ -144,10 +148,23 @@ def _unavailable(reply: object) -> QueueUnavailable:
             return QueueUnavailable(None, False, f"Redis answered with a {type(reply).__name__}, not a status")
 
 
-def _pauses(first_seconds: float, most_seconds: float, deadline: float) -> Iterator[Pause]:
-    """What to wait before each turn: nothing, then longer and longer; the last has some time for its round trip."""
-    pause = first_seconds
-    yield Pause(0.0)
-    while (left := deadline - time.monotonic() - _LAST_TURN_SECONDS) > 0:
-        yield Pause(min(pause, left))
-        pause = min(1.5 * pause, most_seconds)
+class _Turns:
+    """Turns with pauses before them: none, then longer and longer; the last has some time for its round trip.
+
+    Attributes:
+        is_heard: Whether what is waited for would be heard, so that looking for it is a precaution only.
+    """
+
+    def __init__(self, first_seconds: float, most_seconds: float, deadline: float) -> None:
+        self._first_seconds = first_seconds
+        self._most_seconds = most_seconds
+        self._deadline = deadline
+        self.is_heard = False
+
+    def __iter__(self) -> Iterator[float]:
+        """The pauses, in seconds."""
+        pause = self._first_seconds
+        yield 0.0
+        while (left := self._deadline - time.monotonic() - _LAST_TURN_SECONDS) > 0:
+            yield min(_PRECAUTION_SECONDS if self.is_heard else pause, left)
+            pause = min(1.5 * pause, self._most_seconds)

@@ -200,7 +200,7 @@ class OrderProducer:
             ValueError: The text is no job id.
         """
         deadline = time.monotonic() + timeout
-        return run(self._client(timeout), following.wait_until_settled(job_id(job), deadline=deadline))
+        return run(self._client(min(timeout, 5.0)), following.wait_until_settled(job_id(job), deadline=deadline))
 
     def enqueue_batches(
         self,

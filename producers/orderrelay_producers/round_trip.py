@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
+from orderrelay_producers.ears import Ears
+from orderrelay_producers.failures import failures, seen
 from orderrelay_producers.steps import Pause
 
 if TYPE_CHECKING:
@@ -66,17 +68,20 @@ def run(client: Redis, steps: Steps[_T]) -> _T:
     Returns:
         What the steps return. Raises what they raise, and nothing that Redis or the network does.
     """
-    result: list[Reply] | None = None
-    while True:
-        try:
-            step = steps.send(result)
-        except StopIteration as ended:
-            return cast("_T", ended.value)
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            result = None
-        else:
-            result = _exchange(client, step)
+    result: Any = None
+    with Ears(client) as ears:
+        while True:
+            try:
+                step = steps.send(result)
+            except StopIteration as ended:
+                return cast("_T", ended.value)
+            if not isinstance(step, Pause):
+                result = _exchange(client, step)
+            elif step.channel is not None:
+                result = ears.hear(step.channel, step.seconds)
+            else:
+                time.sleep(step.seconds)
+                result = False
 
 
 def _exchange(client: Redis, exchange: Exchange) -> list[Reply]:
@@ -210,13 +215,6 @@ class Trip(Account):
         return self._filled_up(replies)
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What Redis and the network raise."""
-    from redis import exceptions  # noqa: PLC0415  redis takes long to import, and callers may never enqueue
-
-    return (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ResponseError, OSError)
-
-
 def _read(connection: Any, deadline: float) -> Reply:
     from redis import exceptions  # noqa: PLC0415  as above
 
@@ -259,18 +257,3 @@ def _code(error: ResponseError) -> str:
             return code
     first = text.split(" ", 1)[0]
     return first if first.isupper() else "ERR"
-
-
-def seen(error: Exception) -> str:
-    """What a failure was, for people."""
-    from redis import exceptions  # noqa: PLC0415  as above
-
-    if isinstance(error, exceptions.BusyLoadingError):
-        return "Redis is loading its data"
-    if isinstance(error, exceptions.AuthenticationError):
-        return "Redis refuses the user or password of ORDERRELAY_REDIS_URL"
-    if isinstance(error, exceptions.TimeoutError | TimeoutError):
-        return "Redis did not answer in time"
-    if isinstance(error, exceptions.ResponseError):  # While connecting, as `_read` returns those that answer a command.
-        return f"Redis refuses the connection: {error}"
-    return f"Redis cannot be reached ({str(error).rstrip('. ')})"

@@ -39,9 +39,16 @@ class Exchange:
 
 @dataclass(slots=True)
 class Pause:
-    """A wait of so many seconds; it has no result."""
+    """A wait; its result is whether the channel is heard, so that the wait may be long.
+
+    Attributes:
+        seconds: How long at most.
+        channel: A channel of Redis; with the first word on it the wait ends. The first wait of some steps for a channel
+            begins to listen, and ends as soon as nothing can be missed any more.
+    """
 
     seconds: float
+    channel: str | None = None
 
 
 Steps: TypeAlias = Generator[Exchange | Pause, Any, _T]

@@ -91,7 +91,7 @@ def outlook(company: str) -> str:
 
 
 def status(job: uuid.UUID) -> str:
-    """String: the published status of a job, JSON. Expires."""
+    """String: the published status of a job, JSON. Expires. The channel of that name tells when the job is settled."""
     return f"orderrelay:status:{job.hex}"
 
 

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from orderrelay_producers import AsyncOrderProducer, QueueUnavailable
+from orderrelay_producers import AsyncOrderProducer, JobState, QueueUnavailable, following
 from orderrelay_shared import keys
 from orderrelay_shared.settings import SettingsInvalid
-from tests.servers import free_port
-from tests.unit.test_producer import intake, order
+from tests.servers import free_port, wait_until
+from tests.unit.test_producer import intake, order, publish, status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import redis
 
     from orderrelay_producers import Order
     from tests.servers import RedisServer
+
+
+def subscriptions(client: redis.Redis) -> list[int]:
+    """How many channels each connection listens to, of those that listen."""
+    return [int(one["sub"]) for one in client.client_list() if int(one["sub"])]
+
+
+async def until(predicate: Callable[[], bool]) -> None:
+    """As `wait_until`, while the loop goes on."""
+    await asyncio.to_thread(wait_until, predicate, what="it is so")
 
 
 def test_construction_needs_neither_loop_nor_redis() -> None:
@@ -41,7 +52,7 @@ def test_one_producer_serves_loops_one_after_the_other(redis_url: str, redis_cli
     for number in range(3):
         asyncio.run(enqueue(number))
     assert redis_client.xlen(keys.INTAKE) == 3
-    assert producer._clients == {}
+    assert producer._places == {}
 
 
 def test_very_many_at_once_share_the_connections(redis_url: str, redis_client: redis.Redis) -> None:
@@ -115,3 +126,60 @@ def test_a_large_batch_does_not_hold_up_the_loop(redis_url: str) -> None:
         return next(turns)
 
     assert asyncio.run(enqueue()) >= 2000 / 50
+
+
+def test_many_waits_share_one_connection(redis_url: str, redis_client: redis.Redis) -> None:
+    """All that is waited for in a loop is heard on one connection, which goes when nobody waits."""
+    names = [f"A-{number}" for number in range(100)]
+
+    async def wait() -> None:
+        async with AsyncOrderProducer(redis_url) as producer:
+            jobs = [await producer.enqueue(order(name)) for name in names]
+            waits = [asyncio.create_task(job.wait(timeout=20.0)) for job in jobs]
+            await until(lambda: sum(subscriptions(redis_client)) == len(names))
+            assert len(subscriptions(redis_client)) == 1
+            began_at = time.monotonic()
+            for name in names:
+                publish(redis_client, status(JobState.SUCCEEDED, name))
+            assert {one.state for one in await asyncio.gather(*waits)} == {JobState.SUCCEEDED}
+            assert time.monotonic() - began_at < following._PRECAUTION_SECONDS - 0.3
+            await until(lambda: subscriptions(redis_client) == [])
+
+    asyncio.run(wait())
+
+
+def test_a_wait_that_is_cancelled_listens_no_longer(redis_url: str, redis_client: redis.Redis) -> None:
+    """Cancelling one wait ends its subscription, and leaves the others theirs."""
+
+    async def wait() -> None:
+        async with AsyncOrderProducer(redis_url) as producer:
+            first, second = [
+                asyncio.create_task((await producer.enqueue(order(name))).wait(timeout=20.0)) for name in ("A-1", "A-2")
+            ]
+            await until(lambda: subscriptions(redis_client) == [2])
+            first.cancel()
+            await until(lambda: subscriptions(redis_client) == [1])
+            publish(redis_client, status(JobState.SUCCEEDED, "A-2"))
+            assert (await second).state is JobState.SUCCEEDED
+
+    asyncio.run(wait())
+
+
+def test_the_board_hears_again_after_a_restart_of_redis(redis_server: RedisServer, redis_url: str) -> None:
+    """A connection that breaks under many waits is opened again, once."""
+
+    async def wait() -> None:
+        async with AsyncOrderProducer(redis_url) as producer:
+            jobs = [await producer.enqueue(order(f"A-{number}")) for number in range(3)]
+            waits = [asyncio.create_task(job.wait(timeout=20.0)) for job in jobs]
+            with redis_server.connect() as client:
+                await until(lambda: subscriptions(client) == [3])
+            redis_server.kill9()
+            redis_server.start()
+            with redis_server.connect() as client:
+                await until(lambda: subscriptions(client) == [3])
+                for number in range(3):
+                    publish(client, status(JobState.SUCCEEDED, f"A-{number}"))
+            assert {one.state for one in await asyncio.gather(*waits)} == {JobState.SUCCEEDED}
+
+    asyncio.run(wait())

@@ -9,7 +9,9 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import fakeredis
 import pytest
+import redis as redis_module
 
 from orderrelay_producers import (
     Job,
@@ -24,6 +26,7 @@ from orderrelay_producers import (
     QueueFull,
     QueueUnavailable,
     UnknownCompany,
+    following,
 )
 from orderrelay_producers.following import wait_until_settled
 from orderrelay_producers.round_trip import run
@@ -31,6 +34,7 @@ from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Ask, Envelope, read_entry
 from orderrelay_shared.job_status import UNHEARD_OF
 from orderrelay_shared.settings import ProducerSettings
+from orderrelay_workers import statuses
 from tests.in_loop import MAKERS
 from tests.servers import free_port, wait_until
 
@@ -59,7 +63,7 @@ def status(
 def publish(client: redis.Redis, told: JobStatus) -> uuid.UUID:
     """Publish a status as a worker does."""
     job = ids.job_id(told.company, told.external_id)
-    client.set(keys.status(job), told.to_json(), ex=60)
+    statuses.publish(client, {job: told})
     return job
 
 
@@ -357,6 +361,84 @@ def test_wait_returns_the_settled_status(producer: OrderProducer, fake_or_real_r
     later.start()
     assert job.wait(timeout=5.0).state is JobState.REJECTED
     later.join()
+
+
+def test_wait_is_woken(producer: OrderProducer, fake_or_real_redis: redis.Redis) -> None:
+    """The word of a worker ends the wait, and not the next look, which would come much later."""
+    job = producer.enqueue(order("A-1"))
+    publish(fake_or_real_redis, status(JobState.IN_PROGRESS))
+    told_at = 0.0
+
+    def listening() -> int:
+        ((_, listeners),) = cast("list[tuple[bytes, int]]", fake_or_real_redis.pubsub_numsub(keys.status(job.id)))
+        return listeners
+
+    def settle() -> None:
+        nonlocal told_at
+        wait_until(listening, what="it is heard")
+        told_at = time.monotonic()
+        publish(fake_or_real_redis, status(JobState.SUCCEEDED))
+
+    later = threading.Thread(target=settle)
+    later.start()
+    assert job.wait(timeout=20.0).state is JobState.SUCCEEDED
+    assert time.monotonic() - told_at < following._PRECAUTION_SECONDS / 4
+    later.join()
+    if isinstance(fake_or_real_redis, fakeredis.FakeRedis):  # It does not notice a closed connection.
+        return
+    wait_until(lambda: not listening(), what="nobody listens any more")
+
+
+def test_a_lost_word_is_made_good(
+    producer: OrderProducer, fake_or_real_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A status that was published without a word, as by an older worker, is found by looking, only later."""
+    monkeypatch.setattr(following, "_PRECAUTION_SECONDS", 0.2)
+    job = producer.enqueue(order("A-1"))
+    later = threading.Timer(
+        0.1, fake_or_real_redis.set, (keys.status(job.id), status(JobState.SUCCEEDED).to_json()), {"ex": 60}
+    )
+    later.start()
+    assert job.wait(timeout=5.0).state is JobState.SUCCEEDED
+    later.join()
+
+
+def without_channels(client: redis.Redis, user: str) -> None:
+    """A Redis user who may do everything but listen and speak on channels."""
+    client.acl_setuser(user, enabled=True, passwords="+pw", keys=["*"], categories=["+@all"], reset_channels=True)
+
+
+def test_who_may_not_listen_looks(redis_url: str, redis_client: redis.Redis, make: type[OrderProducer]) -> None:
+    """A Redis user without the right to the channels waits as well: by looking, and it asks for the right once."""
+    redis_client.acl_setuser(
+        "deaf", enabled=True, passwords="+pw", keys=["*"], categories=["+@all"], reset_channels=True
+    )
+    redis_client.acl_log_reset()
+    try:
+        with make(redis_url.replace("//", "//deaf:pw@")) as producer:
+            job = producer.enqueue(order("A-1"))
+            later = threading.Timer(0.3, publish, (redis_client, status(JobState.SUCCEEDED)))
+            later.start()
+            assert job.wait(timeout=5.0).state is JobState.SUCCEEDED
+            later.join()
+        refused = cast("list[object]", redis_client.acl_log())
+        assert len(refused) == 1
+    finally:
+        redis_client.acl_deluser("deaf")
+
+
+def test_a_worker_that_may_not_tell_publishes(redis_url: str, redis_client: redis.Redis) -> None:
+    """A worker's Redis user without the right to the channels publishes all the same."""
+    redis_client.acl_setuser(
+        "mute", enabled=True, passwords="+pw", keys=["*"], categories=["+@all"], reset_channels=True
+    )
+    try:
+        with redis_module.Redis.from_url(redis_url.replace("//", "//mute:pw@")) as mute:
+            told = [status(JobState.SUCCEEDED, f"A-{number}") for number in range(3)]
+            statuses.publish(mute, {ids.job_id("default", one.external_id): one for one in told})
+        assert len(list(redis_client.scan_iter(match=keys.EVERY_STATUS))) == 3
+    finally:
+        redis_client.acl_deluser("mute")
 
 
 def test_wait_tells_the_last_state_when_time_is_up(producer: OrderProducer, fake_or_real_redis: redis.Redis) -> None:

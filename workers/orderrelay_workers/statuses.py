@@ -47,9 +47,10 @@ def publish(redis: redis.Redis, statuses: Mapping[uuid.UUID, JobStatus], *, only
             for begin in range(0, len(words), _TOGETHER):
                 some = words[begin : begin + _TOGETHER]
                 order = "first" if only_first else "last"
+                tell = int(lives == keys.SETTLED_STATUS_TTL_SECONDS)
                 script(
                     keys=[key for key, _ in some],
-                    args=[lives, order, job_status.UNHEARD_OF, *(word for _, word in some)],
+                    args=[lives, order, job_status.UNHEARD_OF, tell, *(word for _, word in some)],
                 )
     except RedisError as error:
         _log.warning("statuses_not_published", jobs=len(statuses), error=type(error).__name__)
