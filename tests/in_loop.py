@@ -119,6 +119,10 @@ class InLoop:
         """As `OrderProducer.wait`."""
         return self.loop.do(self.producer.wait(self._given(job), **more))
 
+    def cancel(self, job: Job | uuid.UUID | str, **more: Any) -> str:
+        """As `OrderProducer.cancel`."""
+        return self.loop.do(self.producer.cancel(self._given(job), **more))
+
     def estimate(self, **more: Any) -> Estimate:
         """As `OrderProducer.estimate`."""
         return self.loop.do(self.producer.estimate(**more))

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterable
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from orderrelay_producers import following
 from orderrelay_producers.async_ears import Switchboard
@@ -145,6 +145,14 @@ class AsyncOrderProducer:
         """As `OrderProducer.wait`."""
         deadline = time.monotonic() + timeout
         return await self._run(min(timeout, 5.0), following.wait_until_settled(job_id(job), deadline=deadline))
+
+    async def cancel(
+        self, job: AsyncJob | uuid.UUID | str, *, why: str = "", timeout: float = 5.0
+    ) -> Literal["requested"]:
+        """As `OrderProducer.cancel`."""
+        deadline = time.monotonic() + timeout
+        await self._run(timeout, following.cancel(job_id(job), why, deadline=deadline))
+        return "requested"
 
     async def enqueue_batches(
         self,

@@ -1,4 +1,4 @@
-"""The commands `orderrelay enqueue` and `orderrelay status`."""
+"""The commands `orderrelay enqueue`, `orderrelay status` and `orderrelay cancel`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from orderrelay_producers.terms import Terms
 from orderrelay_shared import ids
 from orderrelay_shared.command import print_json
 from orderrelay_shared.settings import ProducerSettings, load
-from orderrelay_shared.states import Priority
+from orderrelay_shared.states import JobState, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,17 +194,8 @@ def status(
     Exit code: 0 found, 1 no such job, 3 Redis unreachable or no worker answers.
     """
     alias = _alias(company)
-    deadline = time.monotonic() + timeout
-    found: JobStatus | None = None
-    candidate = ids.job_id(alias, job)
     with OrderProducer() as producer:
-        for candidate in _candidates(job, alias):
-            try:
-                found = producer.status(candidate, timeout=max(0.1, deadline - time.monotonic()))
-            except QueueUnavailable as error:
-                _end(str(error), _UNREACHABLE)
-            if found is not None:
-                break
+        candidate, found = _find(producer, job, alias, time.monotonic() + timeout)
     if as_json:
         print_json({"job": str(candidate) if found is not None else None, **_facts(found)})
     elif found is not None:
@@ -213,6 +204,72 @@ def status(
         _end(
             f"no job {job!r} of company {alias!r}; an order that was accepted just now may not be booked yet", _REFUSED
         )
+
+
+def cancel(
+    job: Annotated[str, typer.Argument(metavar="JOB|EXTERNAL_ID", help="A job's id, or an order's ExternalId.")],
+    *,
+    company: _Company = "default",
+    why: Annotated[str, typer.Option(help="Why, for people to read in the audit; at most 300 characters.")] = "",
+    as_json: _Json = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds in all.")] = 10.0,
+) -> None:
+    """Cancel an order that waits, or is parked and was never sent. In every other state nothing happens to it.
+
+    Exit code: 0 cancelled, 1 no such job or not cancelled, 2 usage, 3 Redis unreachable or no worker answers.
+
+    Example: orderrelay cancel webshop-1001 --why "the customer changed their mind"
+    """
+    alias = _alias(company)
+    deadline = time.monotonic() + timeout
+    with OrderProducer() as producer:
+        candidate, found = _find(producer, job, alias, deadline)
+        if found is not None and found.state in _CANCELLABLE:
+            try:
+                producer.cancel(candidate, why=why, timeout=max(0.1, deadline - time.monotonic()))
+            except QueueUnavailable as error:
+                _end(f"{error}; asking again is safe", _UNREACHABLE)
+            except ValueError as error:
+                _end(f"--why: {error}", _USAGE)
+        # The answer of workers is the state. They are quick; a state that stays is one, too.
+        while found is not None and found.state in _CANCELLABLE and time.monotonic() < deadline:
+            time.sleep(0.05)
+            candidate, found = _find(producer, job, alias, deadline)
+    is_cancelled = found is not None and found.state is JobState.CANCELLED
+    if as_json:
+        print_json(
+            {"job": str(candidate) if found is not None else None, "cancelled": is_cancelled, **_facts(found)}
+        )  # fmt: skip
+    elif is_cancelled:
+        typer.echo(f"job {candidate} is cancelled")
+    if found is None:
+        _end(f"no job {job!r} of company {alias!r}", _REFUSED)
+    if found.state is JobState.WAITING:
+        _end(f"requested, but within {timeout:g} s no worker has done it; see 'orderrelay status {job}'", _UNREACHABLE)
+    if not is_cancelled:
+        _end(f"not cancelled: it is {found.state}{_HOW_ELSE.get(found.state, '')}", _REFUSED)
+
+
+_CANCELLABLE = (JobState.WAITING, JobState.PARKED)
+_HOW_ELSE = {
+    JobState.PARKED: ", and a request has left for it; somebody must decide: 'orderrelay parked drop'",
+    JobState.REJECTED: ", so the vendor does not have it; 'orderrelay parked drop' ends it",
+}
+
+
+def _find(
+    producer: OrderProducer, text: str, company: str, deadline: float
+) -> tuple[uuid.UUID, JobStatus | None]:  # fmt: skip
+    """The job that a text means, and its status; None if there is none. Ends the command if nobody answers."""
+    candidate, found = ids.job_id(company, text), None
+    for candidate in _candidates(text, company):
+        try:
+            found = producer.status(candidate, timeout=max(0.1, deadline - time.monotonic()))
+        except QueueUnavailable as error:
+            _end(str(error), _UNREACHABLE)
+        if found is not None:
+            break
+    return candidate, found
 
 
 def _alias(company: str) -> str:

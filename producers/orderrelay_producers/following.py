@@ -9,7 +9,7 @@ from orderrelay_producers.errors import QueueUnavailable
 from orderrelay_producers.round_trip import ErrorReply, NoReply
 from orderrelay_producers.steps import Pause, ask_redis
 from orderrelay_shared import keys
-from orderrelay_shared.intake import Ask
+from orderrelay_shared.intake import Ask, Cancel
 from orderrelay_shared.job_status import UNHEARD_OF, JobStatus
 
 if TYPE_CHECKING:
@@ -43,7 +43,21 @@ def ask(job: uuid.UUID, *, deadline: float) -> Steps[None]:
     Raises:
         QueueUnavailable: Redis did not take the question.
     """
-    fields = [part for pair in Ask(job).to_fields().items() for part in pair]
+    yield from _add(Ask(job), deadline=deadline)
+
+
+def cancel(job: uuid.UUID, why: str, *, deadline: float) -> Steps[None]:
+    """Ask the workers to cancel a job; they do so after all that was accepted before.
+
+    Raises:
+        QueueUnavailable: Redis did not take the request, or did not say so.
+        ValueError: `why` is too long or not printable.
+    """
+    yield from _add(Cancel(job, why), deadline=deadline)
+
+
+def _add(entry: Ask | Cancel, *, deadline: float) -> Steps[None]:
+    fields = [part for pair in entry.to_fields().items() for part in pair]
     reply = yield from ask_redis("XADD", keys.INTAKE, "*", *fields, deadline=deadline)
     if isinstance(reply, NoReply | ErrorReply):
         raise _unavailable(reply)

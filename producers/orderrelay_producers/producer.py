@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from orderrelay_producers import following
 from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal
@@ -201,6 +201,29 @@ class OrderProducer:
         """
         deadline = time.monotonic() + timeout
         return run(self._client(min(timeout, 5.0)), following.wait_until_settled(job_id(job), deadline=deadline))
+
+    def cancel(self, job: Job | uuid.UUID | str, *, why: str = "", timeout: float = 5.0) -> Literal["requested"]:
+        """Ask that a job be cancelled. Asking again is safe.
+
+        A worker cancels it if it waits, or is parked, and no request that may have created it ever left. In every other
+        state nothing happens to it; its status says where it is. A cancelled job stays so: the same order under its
+        ExternalId is not sent any more.
+
+        Args:
+            job: The job or its id. It must have been enqueued before; workers look at both in that order.
+            why: What people shall read of it, at most 300 characters on one line.
+            timeout: Seconds in all.
+
+        Returns:
+            "requested": Redis has the request; `wait` or `status` tell what became of it.
+
+        Raises:
+            QueueUnavailable: Redis did not answer in time; the request may have been taken.
+            ValueError: The text is no job id, or `why` is too long or not printable.
+        """
+        deadline = time.monotonic() + timeout
+        run(self._client(timeout), following.cancel(job_id(job), why, deadline=deadline))
+        return "requested"
 
     def enqueue_batches(
         self,

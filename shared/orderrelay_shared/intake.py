@@ -3,10 +3,11 @@
 Workers read only the envelope here and book the body as bytes, so that a worker of any version can book an order of
 any version. Fields of an entry (all bytes in Redis):
 
-    v  layout of the envelope, 1 or 2           k  kind: "order" or "ask"
+    v  layout of the envelope, 1 or 2           k  kind: "order", "ask" or "cancel"
     c  company alias, normalised                x  ExternalId as given, UTF-8
     d  content digest, 32 bytes                 b  body: one order object as JSON, UTF-8
-    bv version of the body's format             j  job id, 16 bytes (of an ask only)
+    bv version of the body's format             j  job id, 16 bytes (of an ask or cancel only)
+                                                y  why, UTF-8 (of a cancel only)
 
 Layout 2 adds what an order may be given; it is written only where one of them is, so that workers who know layout 1
 alone book all others:
@@ -26,7 +27,7 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
@@ -39,7 +40,7 @@ BODY_VERSION = 1
 
 #: The newest layout that this version reads, and its kinds.
 LAYOUT = 2
-KINDS = frozenset({"order", "ask"})
+KINDS = frozenset({"order", "ask", "cancel"})
 
 _NUMBER = re.compile(rb"[1-9][0-9]{0,3}")
 _BODY_VERSION = re.compile(rb"[1-9][0-9]{0,4}")
@@ -49,6 +50,9 @@ _NEEDS = re.compile(r"v([1-9][0-9]{0,3})(?:-([a-z][a-z0-9_]{0,31}))?")
 
 #: An ExternalId can be made longer than this only by going around the producer.
 _EXTERNAL_ID_CEILING = 1024
+
+#: So many characters may be said of why a job is cancelled.
+_WHY_CEILING = 300
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -131,7 +135,34 @@ class Ask:
         return {"v": "1", "k": "ask", "j": self.job_id.bytes}
 
 
-def read_entry(fields: Mapping[bytes, bytes]) -> Envelope | Ask:
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A producer asks that a job be cancelled, if no request has left for it.
+
+    Attributes:
+        job_id: The job.
+        why: In words, for people; may be empty.
+
+    Raises:
+        ValueError: `why` is too long, or has characters that cannot be printed.
+    """
+
+    #: What an entry of this kind needs to be read, as in `EnvelopeNewer.needs`.
+    NEEDS: ClassVar = "v1-cancel"
+
+    job_id: uuid.UUID
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.why) > _WHY_CEILING or not self.why.isprintable():
+            raise ValueError(f"why must be at most {_WHY_CEILING} printable characters on one line")
+
+    def to_fields(self) -> dict[str, bytes | str]:
+        """The stream entry's fields and values."""
+        return {"v": "1", "k": "cancel", "j": self.job_id.bytes, "y": self.why}
+
+
+def read_entry(fields: Mapping[bytes, bytes]) -> Envelope | Ask | Cancel:
     """Read one stream entry.
 
     Raises:
@@ -148,6 +179,8 @@ def read_entry(fields: Mapping[bytes, bytes]) -> Envelope | Ask:
             return _read_order(fields, int(layout))
         case b"ask":
             return Ask(_read_job_id(fields))
+        case b"cancel":
+            return _read_cancel(fields)
         case kind if _KIND.fullmatch(kind):
             raise EnvelopeNewer(f"v{int(layout)}-{kind.decode()}")
         case kind:
@@ -167,6 +200,15 @@ def _read_job_id(fields: Mapping[bytes, bytes]) -> uuid.UUID:
     if len(raw) != 16:
         raise EnvelopeUnreadable(f"job id has {len(raw)} bytes, not 16")
     return uuid.UUID(bytes=raw)
+
+
+def _read_cancel(fields: Mapping[bytes, bytes]) -> Cancel:
+    try:
+        return Cancel(_read_job_id(fields), fields.get(b"y", b"").decode())
+    except EnvelopeUnreadable:
+        raise
+    except ValueError as error:
+        raise EnvelopeUnreadable(f"why is not as it must be: {error}") from error
 
 
 def _read_order(fields: Mapping[bytes, bytes], layout: int) -> Envelope:

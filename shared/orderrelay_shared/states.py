@@ -14,7 +14,7 @@ class JobState(StrEnum):
     REJECTED = "rejected"  #: The vendor refused the order; kept for correction.
     UNKNOWN = "unknown"  #: Perhaps created; never sent again before a look-up has decided.
     PARKED = "parked"  #: Stopped, and kept for a person with all that is known.
-    CANCELLED = "cancelled"  #: Ended by a person before it was created.
+    CANCELLED = "cancelled"  #: Ended by its producer or by a person, and not sent any more.
 
     @property
     def is_settled(self) -> bool:

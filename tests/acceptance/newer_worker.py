@@ -18,7 +18,7 @@ def learn() -> None:
     """Teach this process what a later version knows; before anything else is imported."""
     read = intake.read_entry
 
-    def read_entry(fields: Mapping[bytes, bytes]) -> intake.Envelope | intake.Ask:
+    def read_entry(fields: Mapping[bytes, bytes]) -> intake.Envelope | intake.Ask | intake.Cancel:
         known = dict(fields)
         if fields.get(b"v") == b"3":
             known[b"v"] = b"2"

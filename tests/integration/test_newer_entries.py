@@ -30,7 +30,7 @@ __all__ = ["intake", "ledger", "new_worker", "worker"]  # fixtures
 NEWER = [
     pytest.param({"v": "3"}, "v3", id="layout"),
     pytest.param({"v": "9999", "k": "\x00"}, "v9999", id="far layout"),
-    pytest.param({"k": "cancel"}, "v1-cancel", id="kind"),
+    pytest.param({"k": "revise"}, "v1-revise", id="kind"),
 ]
 
 
@@ -59,14 +59,14 @@ def wait_until_left(client: redis.Redis) -> None:
 
 
 def teach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process one of a version that knows layout 3 and the kind "cancel", both like an order of layout 1."""
+    """Make this process one of a version that knows layout 3 and the kind "revise", both like an order of layout 1."""
     known = intake_format.read_entry
 
     def read(fields: Mapping[bytes, bytes]) -> object:
         return known({**fields, b"v": b"1", b"k": b"order"})
 
     monkeypatch.setattr(intake_format, "LAYOUT", 3)
-    monkeypatch.setattr(intake_format, "KINDS", frozenset({"order", "ask", "cancel"}))
+    monkeypatch.setattr(intake_format, "KINDS", frozenset({"order", "ask", "cancel", "revise"}))
     monkeypatch.setattr(intake_module, "read_entry", read)
 
 
@@ -83,13 +83,13 @@ def test_a_newer_entry_is_told_from_garbage(changes: dict[str, str], needs: str)
     assert not can_read(needs)
 
 
-@pytest.mark.parametrize("needs", ["v1", "v1-order", "v1-ask", "v2", "v2-order"])
+@pytest.mark.parametrize("needs", ["v1", "v1-order", "v1-ask", "v1-cancel", "v2", "v2-order"])
 def test_what_this_version_knows_it_can_read(needs: str) -> None:
     """Entries that an older worker left for a worker like this one are recognised by what they need."""
     assert can_read(needs)
 
 
-@pytest.mark.parametrize("needs", ["", "v0", "v3", "v1-", "v1-cancel", "v3-order", "order", "v1-order "])
+@pytest.mark.parametrize("needs", ["", "v0", "v3", "v1-", "v1-revise", "v3-order", "order", "v1-order "])
 def test_what_it_does_not_know_it_cannot(needs: str) -> None:
     """Anything else is left where it is."""
     assert not can_read(needs)
@@ -143,7 +143,7 @@ def test_what_was_left_is_not_taken_again_by_a_worker_that_cannot_read_it(
     other.close()
 
 
-@pytest.mark.parametrize("changes", [{"v": "3"}, {"k": "cancel"}], ids=["layout", "kind"])
+@pytest.mark.parametrize("changes", [{"v": "3"}, {"k": "revise"}], ids=["layout", "kind"])
 def test_a_newer_worker_books_what_was_left(
     intake: Intake,
     new_worker: Callable[[], BookingWorker],
@@ -199,7 +199,7 @@ def test_a_newer_entry_of_a_dead_worker_is_left_by_another(
 def test_the_doctor_tells_how_many_wait(intake: Intake, redis_client: redis.Redis, redis_url: str) -> None:
     """What was left for newer workers is a warning that says how many and what they need."""
     accept(redis_client, 1, 2, v="3")
-    accept(redis_client, 3, k="cancel")
+    accept(redis_client, 3, k="revise")
     accept(redis_client, 4)
     intake.book_next()
     client, found = of_redis.look_at_redis(redis_url, of_redis._NOTHING_ASKED)
@@ -208,7 +208,7 @@ def test_the_doctor_tells_how_many_wait(intake: Intake, redis_client: redis.Redi
     [newer] = [finding for finding in found if "newer version" in finding.text]
     assert newer.level is Level.WARNING
     assert newer.text == (
-        "3 entries of the intake wait for a newer version of the workers (1 of v1-cancel, 2 of v3); nothing is lost"
+        "3 entries of the intake wait for a newer version of the workers (1 of v1-revise, 2 of v3); nothing is lost"
     )
 
 

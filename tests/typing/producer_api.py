@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Literal, assert_type
 
 from orderrelay_producers import (
     AsyncJob,
@@ -81,6 +81,12 @@ def ask(producer: OrderProducer, job: Job) -> None:
     assert_type(producer.find(external_id="A-1", company="acme"), JobStatus | None)
 
 
+def cancel(producer: OrderProducer, job: Job) -> None:
+    """A request that a job be cancelled."""
+    assert_type(producer.cancel(job), Literal["requested"])
+    assert_type(producer.cancel(job.id, why="typed wrongly", timeout=1.0), Literal["requested"])
+
+
 def estimate(producer: OrderProducer) -> None:
     """How long an order will take."""
     expected = producer.estimate(company="acme", priority="urgent", timeout=5.0)
@@ -112,6 +118,7 @@ async def enqueue_in_a_loop(orders: list[Order], coming: AsyncIterator[Order]) -
         assert_type(await producer.find(external_id="A-1"), JobStatus | None)
         assert_type(await producer.wait(job.id, timeout=1.0), JobStatus)
         assert_type(await producer.estimate(), Estimate)
+        assert_type(await producer.cancel(job, why="typed wrongly"), Literal["requested"])
 
 
 def mistakes(order: Order) -> None:

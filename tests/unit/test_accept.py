@@ -17,7 +17,7 @@ from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict
 from orderrelay_producers.accept import accept as accept_steps
 from orderrelay_producers.round_trip import run
 from orderrelay_shared import ids, keys
-from orderrelay_shared.intake import Ask, Envelope, read_entry
+from orderrelay_shared.intake import Ask, Cancel, Envelope, read_entry
 from tests.in_loop import run_in_loop
 from tests.servers import free_port, wait_until
 
@@ -66,7 +66,7 @@ def entries(client: redis.Redis) -> list[Envelope]:
     return [entry for entry in stream(client).values() if isinstance(entry, Envelope)]
 
 
-def stream(client: redis.Redis) -> dict[bytes, Envelope | Ask]:
+def stream(client: redis.Redis) -> dict[bytes, Envelope | Ask | Cancel]:
     """The intake: entry ids, and what they carry."""
     found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(keys.INTAKE))
     return {entry_id: read_entry(fields) for entry_id, fields in found}

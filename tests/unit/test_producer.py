@@ -31,7 +31,7 @@ from orderrelay_producers import (
 from orderrelay_producers.following import wait_until_settled
 from orderrelay_producers.round_trip import run
 from orderrelay_shared import ids, keys
-from orderrelay_shared.intake import Ask, Envelope, read_entry
+from orderrelay_shared.intake import Ask, Cancel, Envelope, read_entry
 from orderrelay_shared.job_status import UNHEARD_OF
 from orderrelay_shared.settings import ProducerSettings
 from orderrelay_workers import statuses
@@ -67,14 +67,16 @@ def publish(client: redis.Redis, told: JobStatus) -> uuid.UUID:
     return job
 
 
-def intake(client: redis.Redis) -> list[Envelope | Ask]:
+def intake(client: redis.Redis) -> list[Envelope | Ask | Cancel]:
     """All that is in the intake."""
     found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(keys.INTAKE))
     return [read_entry(fields) for _, fields in found]
 
 
 @contextmanager
-def worker(client: redis.Redis, answer: Callable[[Envelope | Ask], tuple[uuid.UUID, bytes] | None]) -> Iterator[None]:
+def worker(
+    client: redis.Redis, answer: Callable[[Envelope | Ask | Cancel], tuple[uuid.UUID, bytes] | None]
+) -> Iterator[None]:
     """A stand-in for the workers: reads the intake and publishes what `answer` says of each entry."""
     ended = threading.Event()
 
@@ -95,9 +97,9 @@ def worker(client: redis.Redis, answer: Callable[[Envelope | Ask], tuple[uuid.UU
         thread.join(5.0)
 
 
-def book(entry: Envelope | Ask) -> tuple[uuid.UUID, bytes] | None:
+def book(entry: Envelope | Ask | Cancel) -> tuple[uuid.UUID, bytes] | None:
     """A worker's word on an order that it just booked."""
-    if isinstance(entry, Ask):
+    if not isinstance(entry, Envelope):
         return None
     return entry.job_id, status(external_id=entry.external_id, company=entry.company).to_json()
 
@@ -351,6 +353,30 @@ def test_a_status_of_a_newer_version_is_told(producer: OrderProducer, fake_or_re
     fake_or_real_redis.set(keys.status(job), b'{"state":"teleported"}', ex=60)
     with pytest.raises(QueueUnavailable, match="newer orderrelay"):
         producer.status(job)
+
+
+def test_a_cancel_is_a_request_in_the_intake(producer: OrderProducer, fake_or_real_redis: redis.Redis) -> None:
+    """It comes after the order, with the producer's words."""
+    job = producer.enqueue(order("A-1"))
+    assert producer.cancel(job, why="Kunden ångrade sig") == producer.cancel(str(job.id)) == "requested"
+    assert intake(fake_or_real_redis)[1:] == [Cancel(job.id, "Kunden ångrade sig"), Cancel(job.id)]
+
+
+@pytest.mark.parametrize("why", ["x" * 301, "two\nlines", "\0"])
+def test_why_is_a_line(producer: OrderProducer, fake_or_real_redis: redis.Redis, why: str) -> None:
+    """What could not be shown is refused before Redis."""
+    with pytest.raises(ValueError, match="at most 300 printable characters on one line"):
+        producer.cancel(uuid.uuid4(), why=why)
+    assert intake(fake_or_real_redis) == []
+
+
+def test_a_cancel_without_redis_is_told(make: type[OrderProducer]) -> None:
+    """Redis away: the request was not taken, and the error says so in time."""
+    with (
+        make(f"redis://127.0.0.1:{free_port()}") as producer,
+        pytest.raises(QueueUnavailable, match="cannot be reached"),
+    ):
+        producer.cancel(uuid.uuid4(), timeout=1.0)
 
 
 def test_wait_returns_the_settled_status(producer: OrderProducer, fake_or_real_redis: redis.Redis) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Kinds of events in words for somebody who reads one order's story.
 _EVENTS: Final = {
+    "cancel_refused": "its producer asked to cancel it, and nothing was done",
+    "cancelled_by_producer": "its producer cancelled it",
     "conflict": "another order came under this ExternalId with other content; the first stays",
     "deadline_at_risk": "it will hardly be sent before its deadline",
     "deadline_passed": "its deadline passed before it could be sent",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.exceptions import RedisError, ResponseError
 
 from orderrelay_shared import keys
+from orderrelay_shared.intake import Cancel
 from orderrelay_shared.redis_connection import connect, masked
 from orderrelay_workers.diagnosis.findings import Finding, ok, problem, warning
 
@@ -118,7 +119,8 @@ def _left_for_newer_workers(client: redis.Redis) -> dict[str, int]:
         return {}
     pending = {_text(reader["name"]): int(reader["pending"]) for reader in readers if reader["pending"]}
     newer = keys.INTAKE_NEWER_READER
-    return {name.removeprefix(newer): count for name, count in sorted(pending.items()) if name.startswith(newer)}
+    needs = {name.removeprefix(newer): count for name, count in sorted(pending.items()) if name.startswith(newer)}
+    return {need: count for need, count in needs.items() if need != Cancel.NEEDS}  # these wait for their orders only
 
 
 def judge_newer(entries: dict[str, int]) -> list[Finding]:

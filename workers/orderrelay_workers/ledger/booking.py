@@ -48,10 +48,15 @@ class Accepted:
     @property
     def accepted_at(self) -> datetime:
         """When the stream took the entry, by Redis' clock."""
-        try:
-            return datetime.fromtimestamp(int(self.entry_id.split("-", 1)[0]) / 1000, UTC)
-        except (ValueError, OverflowError, OSError):
-            return datetime.now(UTC)
+        return taken_at(self.entry_id)
+
+
+def taken_at(entry_id: str) -> datetime:
+    """When the stream took an entry, by Redis' clock and the entry's id."""
+    try:
+        return datetime.fromtimestamp(int(entry_id.split("-", 1)[0]) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

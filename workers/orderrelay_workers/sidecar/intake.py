@@ -11,12 +11,13 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from orderrelay_shared import ids, keys, redis_connection
-from orderrelay_shared.intake import Ask, EnvelopeNewer, EnvelopeUnreadable, can_read, read_entry
+from orderrelay_shared.intake import Ask, Cancel, EnvelopeNewer, EnvelopeUnreadable, can_read, read_entry
 from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
 from orderrelay_workers import hints, metrics, statuses
-from orderrelay_workers.ledger import booking
+from orderrelay_workers.ledger import booking, cancelling
 from orderrelay_workers.ledger.booking import Accepted, Booked
+from orderrelay_workers.ledger.cancelling import Asked
 from orderrelay_workers.ledger.engine import reading
 from orderrelay_workers.ledger.rows import read_statuses
 
@@ -50,6 +51,9 @@ _LEAVING_MS = 200
 
 #: A reader of the group that has nothing pending and has not read for so long is forgotten, in milliseconds.
 _FORGET_READER_MS = 3_600_000
+
+#: Whose the requests to cancel are whose order is not booked yet; and those that an older worker could not read.
+_CANCELS = f"{keys.INTAKE_NEWER_READER}{Cancel.NEEDS}"
 
 _log = structlog.get_logger(__name__)
 
@@ -170,7 +174,8 @@ class Intake:
                     found.append((name, _LEAVING_MS))
             elif name != self._reader:
                 found.append((name, _TAKE_OVER_MS))
-        return found
+        # Requests that wait for their orders come last: they are there again and again.
+        return sorted(found, key=lambda one: one[0] == _CANCELS)
 
     def _claim_from(self, reader: str, idle_ms: int) -> int:
         """Make a reader's old entries this one's; how many."""
@@ -193,6 +198,7 @@ class Intake:
     def _book(self, entries: Sequence[Entry]) -> None:
         accepted: list[Accepted] = []
         asked: list[uuid.UUID] = []
+        to_cancel: list[Asked] = []
         unreadable: list[tuple[str, dict[bytes, bytes], str]] = []
         newer: dict[str, list[bytes]] = {}
         for raw_id, fields in entries:
@@ -209,17 +215,50 @@ class Intake:
                 continue
             if isinstance(entry, Ask):
                 asked.append(entry.job_id)
+            elif isinstance(entry, Cancel):
+                to_cancel.append(Asked(entry_id, booking.taken_at(entry_id), entry))
             else:
                 accepted.append(Accepted(entry_id, entry))
         self._leave(newer)
         booked = booking.book(self._worker.engine, accepted, actor=self._worker.actor)
-        self._hint_at(booked)  # first, so that a single order is soon on its way
+        missing = cancelling.cancel(self._worker.engine, to_cancel)  # before it is on its way
+        self._hint_at(booked)  # early, so that a single order is soon on its way
         for entry_id, fields, reason in unreadable:  # last, as booking again changes nothing, but this is told twice
             self._set_aside(entry_id, fields, reason)
         left = {raw_id for entry_ids in newer.values() for raw_id in entry_ids}
+        left |= {one.entry_id.encode() for one in missing}
         if done := [raw_id for raw_id, _ in entries if raw_id not in left]:
             self._delete(done)
-        self._tell(booked, asked)
+        later = self._cancel_later(missing)  # only now that the entries around them are booked and gone
+        self._tell(booked, asked + [one.cancel.job_id for one in to_cancel if one not in later])
+
+    def _cancel_later(self, missing: list[Asked]) -> list[Asked]:
+        """Try requests again whose order is not booked: another reader may have it, a dead one, or a newer worker.
+
+        As long as anything that came before is in the stream, they stay in it too, and are tried again every few
+        seconds by whichever worker. If nothing is, the order is booked by now or was never there.
+
+        Returns:
+            Those that stay.
+        """
+        if not missing:
+            return []
+        before = self._redis.xrange(keys.INTAKE, "-", missing[-1].entry_id, count=len(missing) + 1)
+        ids_before = {entry_id.decode() for entry_id, _ in cast("list[tuple[bytes, object]]", before)}
+        others = ids_before - {one.entry_id for one in missing}
+        first = min(map(_in_order, others), default=None)
+        certain = [one for one in missing if first is None or _in_order(one.entry_id) < first]
+        unheard_of = cancelling.cancel(self._worker.engine, certain)
+        cancelling.note_unheard_of(self._worker.engine, unheard_of)
+        for one in unheard_of:
+            _log.warning("cancel_of_unheard_of_job", job=str(one.cancel.job_id))
+        self._delete([one.entry_id.encode() for one in certain])
+        later = [one for one in missing if one not in certain]
+        if later:
+            entry_ids: list[Any] = [one.entry_id for one in later]  # redis-py wants an invariant list
+            self._redis.xclaim(keys.INTAKE, keys.INTAKE_GROUP, _CANCELS, 0, entry_ids, justid=True)
+            _log.info("cancels_wait_for_their_orders", entries=len(later))
+        return later
 
     def _hint_at(self, booked: list[Booked]) -> None:
         """Have new orders submitted, here if this process works on their company."""
@@ -301,6 +340,12 @@ def _entries(answer: object) -> list[Entry]:
         batches = cast("dict[bytes, list[list[Entry]]]", answer)[keys.INTAKE.encode()]
         return [entry for batch in batches for entry in batch]
     return cast("list[tuple[bytes, list[Entry]]]", answer)[0][1]
+
+
+def _in_order(entry_id: str) -> tuple[int, int]:
+    """An entry's id as the stream sorts it."""
+    at_ms, _, number = entry_id.partition("-")
+    return int(at_ms), int(number)
 
 
 def _count_for(entries: Sequence[Entry]) -> int:
