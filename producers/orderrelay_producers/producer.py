@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self
@@ -56,7 +57,7 @@ class OrderProducer:
         self._enqueueing = Enqueueing(self._settings, self._make_job)
         self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
         self._given = redis
-        self._clients: dict[float, Redis] = {}
+        self._clients: dict[tuple[int, float], Redis] = {}
         self._client(5.0)  # A wrong address is told here, and not at the first order.
 
     def __enter__(self) -> Self:
@@ -70,8 +71,9 @@ class OrderProducer:
     def close(self) -> None:
         """Close the connections; they open again when needed."""
         clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+        for (process, _), client in clients.items():
+            if process == os.getpid():
+                client.close()
 
     def enqueue(
         self,
@@ -263,9 +265,10 @@ class OrderProducer:
             return self._given
         from orderrelay_shared.redis_connection import connect  # noqa: PLC0415  as above
 
-        seconds = step_seconds(timeout)
-        client = self._clients.get(seconds)
+        # By process, as a fork may inherit a pool whose lock some other thread holds; and so without a lock here.
+        here = (os.getpid(), step_seconds(timeout))
+        client = self._clients.get(here)
         if client is None:
-            made = connect(self._redis_url, timeout_seconds=seconds, client_name="orderrelay-producer")
-            client = self._clients.setdefault(seconds, made)  # No lock, which a fork might inherit held.
+            made = connect(self._redis_url, timeout_seconds=here[1], client_name="orderrelay-producer")
+            client = self._clients.setdefault(here, made)
         return client

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis import asyncio as redis_asyncio
 
-from orderrelay_producers import AsyncOrderProducer, JobState, QueueUnavailable, following
+from orderrelay_producers import AsyncOrderProducer, JobState, QueueUnavailable, following, ready
 from orderrelay_shared import keys
 from orderrelay_shared.settings import SettingsInvalid
 from tests.servers import free_port, wait_until
@@ -101,31 +101,37 @@ def test_orders_may_come_asynchronously(redis_url: str, redis_client: redis.Redi
     assert len(intake(redis_client)) == 50
 
 
-def test_a_large_batch_does_not_hold_up_the_loop(redis_url: str) -> None:
-    """While many orders are checked, others have their turn again and again: counted, as time is noise here."""
+def test_a_large_batch_does_not_hold_up_the_loop(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many orders are checked, others have their turn at least after every fifty."""
+    checked, most_at_once = 0, 0
+    check = ready.make_ready
 
-    def orders() -> list[dict[str, object]]:
-        row = {"CustomerRowType": 2, "ProductNr": "1", "Quantity": 1, "Amount": 1}
-        return [
-            {"CustomerNr": "013", "InvoiceDate": "2026-01-30", "InvoiceRows": [row] * 5, "ExternalId": f"A-{number}"}
-            for number in range(2000)
-        ]
+    def count(*args: Any) -> ready.ReadyOrder:
+        nonlocal checked
+        checked += 1
+        return check(*args)
 
-    async def enqueue() -> int:
-        turns = itertools.count()
+    monkeypatch.setattr(ready, "make_ready", count)
 
-        async def others() -> None:
-            while True:
-                next(turns)
-                await asyncio.sleep(0)
+    async def others() -> None:
+        nonlocal most_at_once
+        before = checked
+        while True:
+            await asyncio.sleep(0)
+            most_at_once = max(most_at_once, checked - before)
+            before = checked
 
-        async with AsyncOrderProducer(redis_url) as producer:
+    async def enqueue() -> None:
+        # A client without timeouts of its own has no turns of its own either.
+        async with redis_asyncio.Redis.from_url(redis_url, socket_timeout=None) as client:
+            producer = AsyncOrderProducer(redis=client)
             task = asyncio.create_task(others())
-            assert (await producer.enqueue_many(orders())).all_taken
+            assert (await producer.enqueue_many(order(f"A-{number}") for number in range(600))).all_taken
             task.cancel()
-        return next(turns)
 
-    assert asyncio.run(enqueue()) >= 2000 / 50
+    asyncio.run(enqueue())
+    assert checked == 600
+    assert 0 < most_at_once <= 50
 
 
 def test_many_waits_share_one_connection(redis_url: str, redis_client: redis.Redis) -> None:

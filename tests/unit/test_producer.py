@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -432,6 +433,31 @@ def test_a_lost_word_is_made_good(
 def without_channels(client: redis.Redis, user: str) -> None:
     """A Redis user who may do everything but listen and speak on channels."""
     client.acl_setuser(user, enabled=True, passwords="+pw", keys=["*"], categories=["+@all"], reset_channels=True)
+
+
+def test_a_wait_ends_in_time_where_redis_is_silent(
+    redis_server: RedisServer, redis_url: str, make: type[OrderProducer]
+) -> None:  # fmt: skip
+    """The time is that of the whole wait, also while Redis hangs amid it."""
+    with make(redis_url) as producer:
+        job = producer.enqueue(order("A-1"))
+        frozen = threading.Timer(0.2, redis_server.process.freeze)
+        frozen.start()
+        began_at = time.monotonic()
+        with pytest.raises(TimeoutError, match="is not settled"):
+            job.wait(timeout=1.0)
+        assert 0.8 < time.monotonic() - began_at < 2.0
+        frozen.join()
+
+
+def test_threads_wait_with_one_producer(redis_url: str, redis_client: redis.Redis, make: type[OrderProducer]) -> None:
+    """Each thread that waits hears of its own job."""
+    with make(redis_url) as producer, ThreadPoolExecutor(8) as threads:
+        jobs = [producer.enqueue(order(f"A-{number}")) for number in range(8)]
+        waits = [threads.submit(job.wait, 20.0) for job in jobs]
+        for number in range(8):
+            publish(redis_client, status(JobState.SUCCEEDED, f"A-{number}"))
+        assert [wait.result().external_id for wait in waits] == [f"A-{number}" for number in range(8)]
 
 
 def test_who_may_not_listen_looks(redis_url: str, redis_client: redis.Redis, make: type[OrderProducer]) -> None:
