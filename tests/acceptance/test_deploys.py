@@ -70,7 +70,7 @@ def test_entries_for_newer_workers_wait_for_them(stack: Stack) -> None:
         stack.wait_for(known, JobState.SUCCEEDED)
         needs = {f"{keys.INTAKE_NEWER_READER}{needs}": 1 for needs in ("v3", "v1-renamed")}
         wait_until(lambda: _waiting_for_newer(client) == needs, what="two entries wait for newer workers")
-        assert client.xlen(keys.INTAKE) == 2
+        wait_until(lambda: client.xlen(keys.INTAKE) == 2, what="all others are gone from the intake")
         assert stack.states()["body"] == JobState.WAITING
         assert stack.alarms() == ["set_aside"]
         _newer_worker(stack)
