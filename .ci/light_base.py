@@ -1,6 +1,6 @@
 """Run by the Python of a base install: fails unless a producer can work without any package of the workers.
 
-Importing the producers' commands is part of that.
+Importing the producers' commands, and what they have for tests, is part of that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from importlib import metadata
 
 import orderrelay_producers
 import orderrelay_producers.commands
+import orderrelay_producers.testing
 
 MOST_PACKAGES = 25
 

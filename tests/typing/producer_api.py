@@ -29,6 +29,7 @@ from orderrelay_producers import (
     UnknownCompany,
     errors,
 )
+from orderrelay_producers.testing import EnqueuedOrder, InMemoryOrderProducer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -119,6 +120,23 @@ async def enqueue_in_a_loop(orders: list[Order], coming: AsyncIterator[Order]) -
         assert_type(await producer.wait(job.id, timeout=1.0), JobStatus)
         assert_type(await producer.estimate(), Estimate)
         assert_type(await producer.cancel(job, why="typed wrongly"), Literal["requested"])
+
+
+def in_a_test(memory: InMemoryOrderProducer, job: Job) -> None:
+    """The in-memory producer is a producer, and has words of its own."""
+    producer: OrderProducer = memory
+    assert_type(producer.enqueue({"CustomerNr": "013"}), Job)
+    found = memory.assert_enqueued(external_id="A-1", customer="013", count=1, invoice_date="2026-01-30")
+    assert_type(found, EnqueuedOrder)
+    assert_type(found.order, Order)
+    assert_type(memory.enqueued, list[EnqueuedOrder])
+    memory.assert_not_enqueued(customer="014")
+    memory.succeed(job, order_number="4711")
+    memory.reject(job.id)
+    memory.park(external_id="A-1", company="acme")
+    memory.tell(JobState.UNKNOWN, job, reason="no answer")
+    with memory.unavailable(times=1, taken=True), memory.full():
+        memory.state_when_enqueued = JobState.SUCCEEDED
 
 
 def mistakes(order: Order) -> None:

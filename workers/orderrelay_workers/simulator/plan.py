@@ -298,11 +298,23 @@ class Chooser:
         self._began = clock()
         self._random = {kind: random.Random(f"{plan.seed}:{kind}") for kind in On}
         self._latency = random.Random(f"{plan.seed}:latency")
-        rules = [_Counted(rule) for rule in plan.rules]
-        self._unread = [r for r in rules if FAULTS[r.rule.fault].act is Act.RESET_UNREAD]
-        self._read = {
-            kind: [r for r in rules if FAULTS[r.rule.fault].on is kind and r not in self._unread] for kind in On
-        }
+        self._unread: list[_Counted] = []
+        self._read: dict[On, list[_Counted]] = {kind: [] for kind in On}
+        for rule in plan.rules:
+            self._count(rule)
+
+    def _count(self, rule: Rule) -> None:
+        fault = FAULTS[rule.fault]
+        (self._unread if fault.act is Act.RESET_UNREAD else self._read[fault.on]).append(_Counted(rule))
+
+    def add(self, rule: Rule) -> None:
+        """Put one more rule behind those of the plan, whose counts and time go on.
+
+        Raises:
+            PlanInvalid: They do not go together.
+        """
+        self.plan = self.plan.changed(rules=[*self.plan.rules, rule])
+        self._count(rule)
 
     def draw(self, kind: On) -> Draw:
         """A new request's luck."""

@@ -19,6 +19,8 @@ from orderrelay_workers.simulator.vendor import Target, VendorEndpoints, read_ta
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    from orderrelay_workers.simulator.plan import Rule
+
 
 class Simulator:
     """A stand-in for the vendor: `async with Simulator(plan) as simulator:` and use `simulator.url`.
@@ -101,6 +103,15 @@ class Simulator:
         self._plan = plan
         self._vendor.chooser = Chooser(plan)
         self._go_away_as_planned()
+
+    def add_rule(self, rule: Rule) -> None:
+        """Add a rule to the plan in force, whose counts go on.
+
+        Raises:
+            PlanInvalid: The rule does not go together with those that there are.
+        """
+        self._vendor.chooser.add(rule)
+        self._plan = self._vendor.chooser.plan
 
     def accept(self, *credentials: Credentials) -> None:
         """Accept any of these from now on, and nothing else; tokens of earlier logins stay good."""
@@ -240,6 +251,18 @@ class RunningSimulator:
 
         self._loop.call_soon_threadsafe(change)
         done.wait()
+
+    def add_rule(self, rule: Rule) -> None:
+        """Add a rule to the plan in force, whose counts go on; returns when the next request will meet it.
+
+        Raises:
+            PlanInvalid: The rule does not go together with those that there are.
+        """
+
+        async def add() -> None:
+            self._simulator.add_rule(rule)
+
+        asyncio.run_coroutine_threadsafe(add(), self._loop).result()
 
     def close_door(self) -> None:
         """Refuse every connection, and cut those that there are; returns when it is so."""
