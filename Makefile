@@ -45,7 +45,7 @@ bench: $(VENV)/.dev-installed ## Measure Orderrelay and its peers on the same jo
 check: $(VENV)/.dev-installed ## Everything that can be checked without running.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy producers shared workers tests
+	$(VENV)/bin/mypy producers shared workers tests docs/examples
 	$(VENV)/bin/pyright --pythonpath $(PYTHON)
 	$(VENV)/bin/lint-imports
 

@@ -20,7 +20,7 @@ from orderrelay_shared.command import build
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("producers", "shared", "workers")
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
 
 #: No module may be longer, in lines.
 CEILING = 400
