@@ -9,7 +9,7 @@ import datetime as dt
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pytest
 
@@ -25,15 +25,18 @@ from orderrelay_producers import (
     QueueUnavailable,
     UnknownCompany,
 )
-from orderrelay_producers.testing import InMemoryOrderProducer
+from orderrelay_producers.testing import InMemoryAsyncOrderProducer, InMemoryOrderProducer
 from orderrelay_shared import ids
 from orderrelay_shared.settings import ProducerSettings
 from orderrelay_workers.testing import OrderrelayStack
+from tests.in_loop import InLoop, Loop
 from tests.servers import free_port
 from tests.stack import order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ProducerT = TypeVar("ProducerT", InMemoryOrderProducer, InMemoryAsyncOrderProducer)
 
 COMPANIES = ("default", "acme")
 LITTLE_SECONDS = 1.0
@@ -94,6 +97,55 @@ class InMemory:
         return InMemoryOrderProducer(max_waiting=max_waiting)
 
 
+class InMemoryInLoop(InLoop):
+    """The in-memory one for event loops, behind the face of the other."""
+
+    def __init__(self, memory: InMemoryAsyncOrderProducer) -> None:
+        self._twin = None
+        self.producer = self.memory = memory
+        self.loop = Loop()
+        self._is_closed = False
+
+
+@dataclass
+class InMemoryAsync:
+    """The in-memory one for event loops."""
+
+    in_loop: InMemoryInLoop
+    started: list[InMemoryInLoop]
+
+    @property
+    def memory(self) -> InMemoryAsyncOrderProducer:
+        """What the test says something to."""
+        return self.in_loop.memory
+
+    @property
+    def producer(self) -> OrderProducer:
+        """Its face."""
+        return cast("OrderProducer", self.in_loop)
+
+    def refuse(self, external_id: str) -> None:
+        """The test says so."""
+        self.memory.reject(external_id=external_id)
+
+    @contextmanager
+    def unreachable(self) -> Iterator[OrderProducer]:
+        """The test says so."""
+        with self.memory.unavailable():
+            yield self.producer
+
+    @contextmanager
+    def answer_lost(self) -> Iterator[OrderProducer]:
+        """The test says so."""
+        with self.memory.unavailable(taken=True):
+            yield self.producer
+
+    def small(self, max_waiting: int) -> OrderProducer:
+        """Another one."""
+        self.started.append(InMemoryInLoop(InMemoryAsyncOrderProducer(max_waiting=max_waiting)))
+        return cast("OrderProducer", self.started[-1])
+
+
 @dataclass
 class Real:
     """The real one."""
@@ -135,15 +187,34 @@ def stack() -> Iterator[OrderrelayStack]:
         yield stack
 
 
-@pytest.fixture(params=["in memory", "real"])
-def world(request: pytest.FixtureRequest) -> World:
-    """The in-memory one, then the real one."""
+@pytest.fixture(params=["in memory", "in memory, async", "real"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The in-memory ones, then the real one."""
+    started: list[InMemoryInLoop] = []
     if request.param == "real":
-        return Real(request.getfixturevalue("stack"), request.getfixturevalue("redis_url"))
-    producer = InMemoryOrderProducer(companies=COMPANIES)
+        yield Real(request.getfixturevalue("stack"), request.getfixturevalue("redis_url"))
+    elif request.param == "in memory":
+        yield InMemory(ready(InMemoryOrderProducer(companies=COMPANIES)))
+    else:
+        started.append(InMemoryInLoop(ready(InMemoryAsyncOrderProducer(companies=COMPANIES))))
+        yield InMemoryAsync(started[0], started)
+    for one in started:
+        one.loop.close()
+
+
+def ready(producer: ProducerT) -> ProducerT:
+    """The vendor creates every order at once."""
     producer.state_when_enqueued = JobState.SUCCEEDED
     producer.patience_seconds = 0.0
-    return InMemory(producer)
+    return producer
+
+
+def memory_of(world: World) -> InMemoryOrderProducer | InMemoryAsyncOrderProducer:
+    """What the test says something to."""
+    if isinstance(world, InMemoryAsync):
+        return world.memory
+    assert isinstance(world, InMemory)
+    return world.producer
 
 
 @pytest.fixture
@@ -279,8 +350,8 @@ def test_an_order_is_rejected(world: World, mine: str) -> None:
 def test_terms_come_back_with_the_status(world: World, mine: str) -> None:
     """In whole milliseconds: a due time not earlier, a deadline not later than was said."""
     deadline = SOON + dt.timedelta(hours=1)
-    if isinstance(world, InMemory):
-        world.producer.state_when_enqueued = JobState.WAITING
+    if not isinstance(world, Real):
+        memory_of(world).state_when_enqueued = JobState.WAITING
     job = world.producer.enqueue(order(mine), priority="bulk", due_at=SOON, deadline=deadline, booked=True, timeout=20)
     status = job.status()
     assert status is not None
@@ -289,6 +360,23 @@ def test_terms_come_back_with_the_status(world: World, mine: str) -> None:
     assert status.deadline == deadline.replace(microsecond=123000)
     with pytest.raises(TimeoutError, match=f"job {job.id} is not settled: it is waiting"):
         job.wait(timeout=0.3)
+
+
+def test_an_order_is_cancelled_before_it_is_sent(world: World, mine: str) -> None:
+    """Its status says why; one that the vendor has stays as it is."""
+    producer = world.producer
+    created = producer.enqueue(order(f"{mine}-created"))
+    status = created.wait(timeout=30)
+    if not isinstance(world, Real):
+        memory_of(world).state_when_enqueued = JobState.WAITING
+    waiting = producer.enqueue(order(mine), due_at=SOON, booked=True, timeout=20)
+    assert [producer.cancel(job, why="sold out") for job in (created, waiting)] == ["requested"] * 2
+    cancelled = waiting.wait(timeout=30)
+    assert (cancelled.state, cancelled.attempts) == (JobState.CANCELLED, 0)
+    assert cancelled.reason == "cancelled by its producer: sold out"
+    assert created.status() == status
+    with pytest.raises(ValueError, match="printable characters on one line"):
+        producer.cancel(waiting, why="x" * 301)
 
 
 def test_a_job_that_nobody_knows(world: World, mine: str) -> None:
@@ -349,6 +437,11 @@ def test_an_estimate(world: World) -> None:
 
 def test_it_goes_on_after_it_was_closed(world: World, mine: str) -> None:
     """Closing lets connections go, and no more."""
-    with world.producer as producer:
+    if isinstance(world, InMemoryAsync):
+        producer = world.producer
         first = producer.enqueue(order(mine))
+        world.in_loop.loop.do(world.memory.aclose())
+    else:
+        with world.producer as producer:
+            first = producer.enqueue(order(mine))
     assert producer.enqueue(order(mine)) == first

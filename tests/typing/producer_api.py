@@ -29,7 +29,7 @@ from orderrelay_producers import (
     UnknownCompany,
     errors,
 )
-from orderrelay_producers.testing import EnqueuedOrder, InMemoryOrderProducer
+from orderrelay_producers.testing import EnqueuedOrder, InMemoryAsyncOrderProducer, InMemoryOrderProducer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -137,6 +137,15 @@ def in_a_test(memory: InMemoryOrderProducer, job: Job) -> None:
     memory.tell(JobState.UNKNOWN, job, reason="no answer")
     with memory.unavailable(times=1, taken=True), memory.full():
         memory.state_when_enqueued = JobState.SUCCEEDED
+
+
+async def in_a_test_of_a_loop(memory: InMemoryAsyncOrderProducer) -> None:
+    """The in-memory producer for event loops is one too."""
+    producer: AsyncOrderProducer = memory
+    job = await producer.enqueue({"CustomerNr": "013"})
+    assert_type(job, AsyncJob)
+    memory.succeed(job)
+    assert_type(memory.assert_enqueued(count=1), EnqueuedOrder)
 
 
 def mistakes(order: Order) -> None:

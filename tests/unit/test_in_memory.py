@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import inspect
 import subprocess
 import sys
 import threading
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from orderrelay_producers import (
+    AsyncOrderProducer,
     JobState,
     LineResult,
     OrderInvalid,
@@ -22,9 +24,14 @@ from orderrelay_producers import (
     QueueUnavailable,
     UnknownCompany,
 )
-from orderrelay_producers.testing import InMemoryOrderProducer
+from orderrelay_producers.testing import InMemoryAsyncOrderProducer, InMemoryOrderProducer
 from orderrelay_shared import ids
 from tests.stack import order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from orderrelay_producers.testing import EnqueuedOrder
 
 
 @pytest.fixture
@@ -35,14 +42,16 @@ def producer() -> InMemoryOrderProducer:
     return producer
 
 
-def test_it_has_every_word_of_the_real_one() -> None:
-    """What `OrderProducer` has in public, the in-memory one has too, of its own and with the same parameters."""
-    words = {name for name in vars(OrderProducer) if not name.startswith("_")}
-    inherited = {name for name in words if getattr(InMemoryOrderProducer, name) is getattr(OrderProducer, name)}
-    assert inherited == set()
+@pytest.mark.parametrize(
+    ("real", "in_memory"),
+    [(OrderProducer, InMemoryOrderProducer), (AsyncOrderProducer, InMemoryAsyncOrderProducer)],
+)
+def test_it_has_every_word_of_the_real_one(real: type[Any], in_memory: type[Any]) -> None:
+    """What the producer has in public, the in-memory one has too, of its own and with the same parameters."""
+    words = {name for name in vars(real) if not name.startswith("_")}
+    assert {name for name in words if getattr(in_memory, name) is getattr(real, name)} == set()
     for name in words:
-        real, ours = (inspect.signature(getattr(kind, name)) for kind in (OrderProducer, InMemoryOrderProducer))
-        assert str(ours) == str(real), name
+        assert str(inspect.signature(getattr(in_memory, name))) == str(inspect.signature(getattr(real, name))), name
 
 
 def test_it_needs_no_redis() -> None:
@@ -234,6 +243,38 @@ def test_another_thread_may_say_how_it_ends(producer: InMemoryOrderProducer) -> 
     producer.succeed(job)
     waiting.join(30.0)
     assert heard == [JobState.SUCCEEDED]
+
+
+def test_another_task_may_say_how_it_ends() -> None:
+    """In an event loop nobody is held up who waits."""
+
+    async def wait_and_tell() -> JobState:
+        producer = InMemoryAsyncOrderProducer()
+        producer.patience_seconds = 30.0
+        job = await producer.enqueue(order("A-1"))
+        waiting = asyncio.create_task(job.wait())
+        await asyncio.sleep(0)
+        producer.assert_enqueued(external_id="A-1")
+        producer.succeed(job)
+        return (await waiting).state
+
+    assert asyncio.run(wait_and_tell()) is JobState.SUCCEEDED
+
+
+def test_orders_may_come_from_an_asynchronous_iterator() -> None:
+    """They are numbered as they come."""
+
+    async def coming() -> AsyncIterator[dict[str, object]]:
+        for n in range(3):
+            yield order(f"A-{n}")
+
+    async def enqueue() -> list[EnqueuedOrder]:
+        async with InMemoryAsyncOrderProducer() as producer:
+            report = await producer.enqueue_many(coming())
+            assert [line.job and line.job.external_id for line in report] == ["A-0", "A-1", "A-2"]
+            return producer.enqueued
+
+    assert [record.external_id for record in asyncio.run(enqueue())] == ["A-0", "A-1", "A-2"]
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------------

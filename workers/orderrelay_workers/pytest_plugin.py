@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from orderrelay_producers.testing import InMemoryOrderProducer
+    from orderrelay_producers.testing import InMemoryAsyncOrderProducer, InMemoryOrderProducer
     from orderrelay_workers.testing import OrderrelayStack
 
 
@@ -24,6 +24,14 @@ def order_producer() -> InMemoryOrderProducer:
     from orderrelay_producers.testing import InMemoryOrderProducer  # noqa: PLC0415  as said above
 
     return InMemoryOrderProducer()
+
+
+@pytest.fixture
+def async_order_producer() -> InMemoryAsyncOrderProducer:
+    """As `order_producer`, for code that awaits: in place of an `AsyncOrderProducer`."""
+    from orderrelay_producers.testing import InMemoryAsyncOrderProducer  # noqa: PLC0415  as said above
+
+    return InMemoryAsyncOrderProducer()
 
 
 @pytest.fixture

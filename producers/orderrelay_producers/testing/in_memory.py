@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from orderrelay_producers.errors import QueueFull, QueueUnavailable, UnknownCompany
-from orderrelay_producers.job import Job
-from orderrelay_producers.producer import BATCH_SIZE, OrderProducer
-from orderrelay_producers.ready import ReadyOrder, make_ready
-from orderrelay_producers.report import LineResult, Report, ReportLine
+from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal
+from orderrelay_producers.errors import QueueUnavailable
+from orderrelay_producers.producer import OrderProducer
+from orderrelay_producers.report import Report, ReportLine
 from orderrelay_producers.terms import Terms
-from orderrelay_producers.testing.memory import Memory, job_id_of
+from orderrelay_producers.testing.memory import Memory
+from orderrelay_producers.testing.taking import take_batch, take_one
 from orderrelay_shared import ids
-from orderrelay_shared.orders import OrderInvalid
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orderrelay_producers.estimate import Estimate
+    from orderrelay_producers.job import Job
     from orderrelay_shared.job_status import JobStatus
-    from orderrelay_shared.orders import Order
+    from orderrelay_shared.orders import Order, OrderInvalid
 
 
 class InMemoryOrderProducer(Memory, OrderProducer):
@@ -58,11 +58,7 @@ class InMemoryOrderProducer(Memory, OrderProducer):
         """As `OrderProducer.enqueue`; with `booked` as if a worker were there."""
         del timeout
         terms = Terms(priority, due_at, deadline)
-        ready = make_ready(0, order, _normal(company), terms, ids.EXTERNAL_ID_MAX_LENGTH)
-        ((line, _),) = self._take([ready], block=block, booked=booked)
-        if line.error is not None:
-            raise line.error
-        return self._handle(ready)
+        return take_one(self, order, normal(company), terms, self._make_job, block=block, booked=booked)
 
     def enqueue_many(
         self,
@@ -92,61 +88,35 @@ class InMemoryOrderProducer(Memory, OrderProducer):
     ) -> Iterator[ReportLine]:
         """As `OrderProducer.enqueue_batches`."""
         del timeout
-        company = _normal(company)
+        company = normal(company)
         numbered = enumerate(orders)
         while batch := list(islice(numbered, batch_size)):
-            lines: dict[int, ReportLine] = {}
-            ready: list[ReadyOrder] = []
-            for number, order in batch:
-                try:
-                    ready.append(make_ready(number, order, company, terms or Terms(), ids.EXTERNAL_ID_MAX_LENGTH))
-                except OrderInvalid as error:
-                    lines[number] = ReportLine(number, LineResult.REFUSED, error=error)
-            if ready:
-                lines |= {line.index: line for line, _ in self._take(ready, block=wait > 0, booked=False)}
-            yield from (lines[number] for number, _ in batch)
+            yield from take_batch(self, batch, company, terms or Terms(), self._make_job, block=wait > 0)
 
     def status(self, job: Job | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.status`; an order is booked as soon as it is enqueued."""
         del timeout
-        return self.peek(job_id_of(job))
+        return self.peek(job_id(job))
 
     def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.find`."""
-        return self.status(ids.job_id(_normal(company), external_id), timeout=timeout)
+        return self.status(ids.job_id(normal(company), external_id), timeout=timeout)
 
     def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
         """As `OrderProducer.estimate`, but how long an order takes is never known."""
         del timeout
-        return self.estimated(_normal(company), priority)
+        return self.estimated(normal(company), priority)
 
     def wait(self, job: Job | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`, for `patience_seconds` at most; another thread may say meanwhile how it ends."""
-        job_id = job_id_of(job)
-        status = self.await_settled(job_id, min(timeout, self.patience_seconds))
+        waited_for = job_id(job)
+        status = self.await_settled(waited_for, min(timeout, self.patience_seconds))
         if status is None or self.strike(QueueUnavailable) is not None:
-            raise TimeoutError(self.told_unsettled(job_id))
+            raise TimeoutError(self.told_unsettled(waited_for))
         return status
 
-    def _take(self, ready: list[ReadyOrder], *, block: bool, booked: bool) -> list[tuple[ReportLine, ReadyOrder]]:
-        """Take the orders of one call to Redis."""
-        away = self.strike(QueueUnavailable)
-        full = self.strike(QueueFull)
-        while block and full is not None and full.left is not None:
-            full = self.strike(QueueFull)
-        answered = [(one, self.take(one, away, is_full=full is not None, booked=booked)) for one in ready]
-        return [(self._report_line(one, result, error), one) for one, (result, error) in answered]
-
-    def _report_line(self, ready: ReadyOrder, result: LineResult, error: Exception | None) -> ReportLine:
-        job = None if result is LineResult.REFUSED else self._handle(ready)
-        return ReportLine(ready.number, result, job, error)
-
-    def _handle(self, ready: ReadyOrder) -> Job:
-        return Job(ready.envelope.job_id, ready.envelope.external_id, ready.envelope.company, self)
-
-
-def _normal(company: str) -> str:
-    try:
-        return ids.normalise_company(company)
-    except ValueError as error:
-        raise UnknownCompany(company, str(error)) from error
+    def cancel(self, job: Job | uuid.UUID | str, *, why: str = "", timeout: float = 5.0) -> Literal["requested"]:
+        """As `OrderProducer.cancel`, as if a worker were there."""
+        del timeout
+        self.cancel_unsent(job_id(job), why)
+        return "requested"

@@ -16,7 +16,7 @@ from orderrelay_producers.report import LineResult
 from orderrelay_producers.testing.records import EnqueuedOrder, matching, told_missing, told_unwanted
 from orderrelay_producers.testing.troubles import Troubles
 from orderrelay_shared import ids
-from orderrelay_shared.intake import Envelope, read_entry
+from orderrelay_shared.intake import Cancel, Envelope, read_entry
 from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.orders import Order
 from orderrelay_shared.outlook import PRIORITIES
@@ -299,6 +299,22 @@ class Memory(Troubles):
             raise QueueUnavailable(None, False, away.reason)
         with self._changed:
             return self._statuses.get(job_id)
+
+    def cancel_unsent(self, job_id: uuid.UUID, why: str) -> None:
+        """Cancel a job of which no request has left; otherwise nothing happens to it.
+
+        Raises:
+            QueueUnavailable: The test says so.
+            ValueError: `why` is too long or not printable.
+        """
+        asked = Cancel(job_id, why)
+        if (away := self.strike(QueueUnavailable)) is not None:
+            raise QueueUnavailable(None, away.taken, away.reason)
+        reason = f"cancelled by its producer: {asked.why}" if asked.why else "cancelled by its producer"
+        with self._changed:
+            status = self._statuses.get(job_id)
+            if status is not None and not status.attempts and status.state in (JobState.WAITING, JobState.PARKED):
+                self._come_into(self._envelopes[job_id], JobState.CANCELLED, {"reason": reason})
 
     def settled(self, job_id: uuid.UUID) -> JobStatus | None:
         """The job's status if nothing more happens to it by itself."""
