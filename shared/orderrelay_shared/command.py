@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from importlib.metadata import EntryPoint
 
-__all__ = ["build", "main", "print_json"]
+__all__ = ["build", "main", "our_version", "print_json"]
 
 GROUP: Final = "orderrelay.commands"
 
@@ -115,14 +115,17 @@ def build(entry_points: Iterable[EntryPoint], called: str | None = None) -> type
 
 
 def _version(asked: bool) -> None:
-    if not asked:
-        return
+    if asked:
+        typer.echo(f"orderrelay {our_version() or '(not installed)'}")
+        raise typer.Exit
+
+
+def our_version() -> str | None:
+    """The version of this installation; None where the sources just lie about."""
     try:
-        number = metadata.version("orderrelay")
+        return metadata.version("orderrelay")
     except metadata.PackageNotFoundError:
-        number = "(not installed)"
-    typer.echo(f"orderrelay {number}")
-    raise typer.Exit
+        return None
 
 
 def _root(

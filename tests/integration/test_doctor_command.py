@@ -6,9 +6,11 @@ import dataclasses
 import json
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from orderrelay_shared import keys
@@ -16,7 +18,7 @@ from orderrelay_workers.audit.facts import ServerFacts, WorkerFacts
 from orderrelay_workers.diagnosis import of_clocks, of_companies, of_database, of_redis
 from orderrelay_workers.diagnosis.findings import Finding, Level
 from orderrelay_workers.gate import Gate, Kind, Limits
-from orderrelay_workers.ledger import companies, identity, liveness
+from orderrelay_workers.ledger import companies, identity, liveness, schema
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
 from orderrelay_workers.simulator import Credentials, running_simulator
 from orderrelay_workers.vendor.answers import LoginVerdict
@@ -421,5 +423,15 @@ def test_what_waits_for_a_person_is_a_warning(well: Place) -> None:
     well.ledger.settle(well.ledger.claim("acme", lease_seconds=0.0), b'{"Success":true,"Keys":null}')
     for _ in range(2):
         well.ledger.look_up(b"[]")
-    finding = the(orderrelay_findings(), "ledger", "1 orders are parked")
+    finding = the(orderrelay_findings(), "ledger", "1 order is parked")
     assert (finding.level, "orderrelay parked list" in finding.to_do) == (Level.WARNING, True)
+
+
+def test_orders_that_no_worker_serves_are_a_problem(well: Place) -> None:
+    """Booked orders of a company that no worker has the credentials of wait for ever, so it is told how to end that."""
+    companies.ensure(well.ledger.engine, ["amce"])
+    well.ledger.book("A-1", "A-2", company="amce")
+    with well.ledger.engine.begin() as connection:
+        connection.execute(sa.update(schema.job).values(due_at=datetime.now(UTC) - timedelta(minutes=3)))
+    finding = the(findings(1), "amce", "2 orders are booked and due for 3 min, but no running worker serves")
+    assert "ORDERRELAY_COMPANIES__AMCE__" in finding.to_do

@@ -142,6 +142,11 @@ def cap_of_orders(limits: Limits) -> int:
     return max(1, limits.max_in_flight - limits.max_in_flight // 10)
 
 
+def orders(count: int) -> str:
+    """So many orders, as a person says it: `1 order`, `1,200 orders`."""
+    return f"{count:,} order{'' if count == 1 else 's'}"
+
+
 def about(seconds: float) -> str:
     """A length of time in round figures: `5 s`, `20 min`, `3 h`, `2 d`."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):

@@ -20,13 +20,33 @@ _worker = schema.worker.c
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """How a PostgreSQL server keeps what is committed."""
+    """How a PostgreSQL server keeps what is committed, and what room it has.
+
+    Attributes:
+        version: As it calls itself.
+        synchronous_commit: Of this connection; workers ask for the same.
+        fsync: Of the server.
+        full_page_writes: Of the server.
+        is_standby: Whether it takes no writes.
+        version_number: Such as 160004.
+        max_connections: How many it takes in all.
+        reserved_connections: How many of them are for its administrators.
+        connections: How many clients are connected, this one too.
+        size_bytes: How large this database is.
+        tls: Whether this connection is over TLS.
+    """
 
     version: str
     synchronous_commit: str
     fsync: str
     full_page_writes: str
     is_standby: bool
+    version_number: int = 0
+    max_connections: int = 0
+    reserved_connections: int = 0
+    connections: int = 0
+    size_bytes: int = 0
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +63,20 @@ def server(engine: sa.Engine) -> ServerFacts:
         row = connection.execute(
             sa.text(
                 "SELECT current_setting('server_version'), current_setting('synchronous_commit'), "
-                "current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery()"
+                "current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery(), "
+                "current_setting('server_version_num')::int, current_setting('max_connections')::int, "
+                "current_setting('superuser_reserved_connections')::int "
+                "+ coalesce(current_setting('reserved_connections', true)::int, 0), "
+                "(SELECT sum(numbackends)::int FROM pg_stat_database), pg_database_size(current_database()), "
+                "coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)"
             )
         ).one()
         return ServerFacts(*row)
+
+
+def is_over_tls(engine: sa.Engine) -> bool:
+    """Whether the connection to the database is over TLS; False for a file."""
+    return not is_sqlite(engine) and server(engine).tls
 
 
 def journal_mode(engine: sa.Engine) -> str:

@@ -55,9 +55,13 @@ def doctor(
 
 
 def _examine(settings: WorkerSettings) -> list[Finding]:
-    from orderrelay_workers.diagnosis import of_redis  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.audit import facts  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.commands.opening import sqlite_file  # noqa: PLC0415
+    from orderrelay_workers.diagnosis import of_redis  # noqa: PLC0415
+    from orderrelay_workers.diagnosis.of_certificates import look_at_certificates  # noqa: PLC0415
     from orderrelay_workers.diagnosis.of_clocks import look_at_clocks  # noqa: PLC0415
     from orderrelay_workers.diagnosis.of_companies import try_logins  # noqa: PLC0415
+    from orderrelay_workers.diagnosis.of_disks import look_at_disks  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
         client, found = of_redis.look_at_redis(
@@ -71,7 +75,9 @@ def _examine(settings: WorkerSettings) -> list[Finding]:
         if engine is not None:
             opened.callback(engine.dispose)
         found += findings
+        found += look_at_disks(settings.spool_folder, sqlite_file(settings))
         found += look_at_clocks(client, engine)
+        found += look_at_certificates(settings, database_over_tls=engine is not None and facts.is_over_tls(engine))
         found += _look_within(settings, client, engine)
         with _quiet():
             return found + try_logins(settings, client)
@@ -117,8 +123,10 @@ def _open(settings: WorkerSettings) -> tuple[sa.Engine | None, list[Finding]]:
 def _look_within(settings: WorkerSettings, client: redis.Redis | None, engine: sa.Engine | None) -> list[Finding]:
     """What the ledger and Redis say of each other, of the workers and of the companies."""
     from orderrelay_shared import keys  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_shared.command import our_version  # noqa: PLC0415
     from orderrelay_workers.audit import facts  # noqa: PLC0415
     from orderrelay_workers.diagnosis import of_companies, of_database  # noqa: PLC0415
+    from orderrelay_workers.diagnosis.of_backlog import look_at_backlogs  # noqa: PLC0415
     from orderrelay_workers.ledger import caution, companies, migrate  # noqa: PLC0415
     from orderrelay_workers.ledger.engine import reading  # noqa: PLC0415
 
@@ -130,7 +138,7 @@ def _look_within(settings: WorkerSettings, client: redis.Redis | None, engine: s
         if client is not None:
             marked = client.get(keys.LEDGER_ID)
             found.append(of_database.judge_ledger_id(ledger_id, marked if isinstance(marked, bytes) else None))
-        found.append(of_database.judge_workers(facts.workers(engine)))
+        found.append(of_database.judge_workers(facts.workers(engine), our_version()))
         found += of_database.judge_content(facts.content(engine))
         with reading(engine) as connection:
             standing = caution.read_standing(connection)
@@ -139,6 +147,8 @@ def _look_within(settings: WorkerSettings, client: redis.Redis | None, engine: s
         found += of_database.judge_caution(standing, held, has_lookup=has_lookup)
         known = companies.by_alias(engine)
         found += of_companies.judge_binding(settings, known, ledger_id)
+        if client is not None:
+            found += look_at_backlogs(engine, of_companies.gate_of(settings, client), known)
     if client is not None:
         found += of_companies.look_at_gates(settings, client, list(settings.companies))
     return found + [of_companies.judge_lookup(settings, alias, known.get(alias)) for alias in settings.companies]

@@ -19,7 +19,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        subject: What was looked at: settings, redis, broker, database, ledger, workers, clocks, or a company.
+        subject: What was looked at: settings, redis, broker, database, spool, ledger, workers, clocks, vendor,
+            or a company.
         level: How it is.
         text: What was found, in one line without secrets.
         to_do: What to do about it; empty if nothing.

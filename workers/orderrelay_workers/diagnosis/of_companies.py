@@ -128,14 +128,23 @@ def judge_lookup(settings: WorkerSettings, alias: str, company: Company | None) 
         return warning(alias, text, "set ORDERRELAY_LOOKUP_PATH if the vendor has one")
     proven = company.control_at if company is not None else None
     if proven is None:
-        return ok(alias, "look-up is set; it is proven when it has found an order that is known to be there")
+        return ok(
+            alias,
+            "look-up is set and not tried yet; before workers believe it that an order is not there, they have it find "
+            "one that surely is, by themselves",
+        )
     return ok(alias, f"look-up is set, and last found a known order at {proven:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def look_at_gates(settings: WorkerSettings, client: redis.Redis, aliases: list[str]) -> list[Finding]:
     """Look at the gates of these companies."""
-    gate = Gate(client, uuid.uuid4(), probe_lease_seconds=settings.lease_seconds)
+    gate = gate_of(settings, client)
     return [finding for alias in aliases for finding in judge_gate(alias, gate.state(alias))]
+
+
+def gate_of(settings: WorkerSettings, client: redis.Redis) -> Gate:
+    """A gate to look at."""
+    return Gate(client, uuid.uuid4(), probe_lease_seconds=settings.lease_seconds)
 
 
 def try_logins(settings: WorkerSettings, client: redis.Redis | None) -> list[Finding]:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 #: The oldest Redis whose commands the scripts and the intake use.
 _OLDEST = (6, 2)
 
+#: The shares of its memory from which on a Redis is worth a warning, and is as good as full.
+_MEMORY_NEARLY_FULL, _MEMORY_FULL = 0.75, 0.95
+
+_MIB = 1024**2
+
 #: The oldest Redis that knows WAITAOF, and the oldest whose WAITAOF tells the truth also under appendfsync everysec,
 #: which Valkey's does not. Producers go by the same.
 _KNOWS_WAITAOF, _TRUTHFUL_WAITAOF = (7, 2), (8, 0)
@@ -25,7 +30,10 @@ _KNOWS_WAITAOF, _TRUTHFUL_WAITAOF = (7, 2), (8, 0)
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """What a Redis says of itself; None where it does not say."""
+    """What a Redis says of itself; None where it does not say.
+
+    `used_bytes` is the memory it uses, `most_bytes` what it may (maxmemory; 0: no limit), `host_bytes` its host's.
+    """
 
     version: str
     role: str
@@ -36,6 +44,10 @@ class RedisFacts:
     eviction: str | None
     replicas: int = 0
     is_valkey: bool = False
+    used_bytes: int = 0
+    most_bytes: int = 0
+    host_bytes: int = 0
+    last_snapshot_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,10 @@ def _read(client: redis.Redis) -> RedisFacts:
         eviction=_text(eviction) if eviction is not None else None,
         replicas=int(told.get("connected_slaves", 0)),
         is_valkey="valkey_version" in told,
+        used_bytes=int(told.get("used_memory", 0)),
+        most_bytes=int(told.get("maxmemory", 0)),
+        host_bytes=int(told.get("total_system_memory", 0)),
+        last_snapshot_failed=_text(told.get("rdb_last_bgsave_status", "ok")) != "ok",
     )
 
 
@@ -171,7 +187,29 @@ def judge(facts: RedisFacts, name: str, asked: Asked = _NOTHING_ASKED) -> list[F
         found.append(problem("redis", text, "set maxmemory-policy noeviction"))
     else:
         found.append(ok("redis", "maxmemory-policy is noeviction"))
+    if facts.last_snapshot_failed and not facts.append_only:
+        text = "its last snapshot failed: by its default (stop-writes-on-bgsave-error) it takes no orders now"
+        found.append(problem("redis", text, "see its log; free its disk, or set appendonly yes"))
+    found.append(judge_memory(facts))
     return found
+
+
+def judge_memory(facts: RedisFacts) -> Finding:
+    """How much memory is left for orders that are accepted and not yet booked."""
+    used = f"{facts.used_bytes / _MIB:,.0f} MiB"
+    limit = facts.most_bytes or facts.host_bytes
+    what = "maxmemory" if facts.most_bytes else "its host's memory"
+    if not limit:
+        return ok("redis", f"{used} of memory used, no limit told")
+    share = facts.used_bytes / limit
+    text = f"{used} of memory used, {share:.0%} of the {limit / _MIB:,.0f} MiB of {what}"
+    refuses = "when that is full, no order is accepted any more"
+    to_do = "raise maxmemory, or see why orders are not booked: orderrelay watch"
+    if share >= _MEMORY_FULL:
+        return problem("redis", f"{text}: {refuses}", to_do)
+    if share >= _MEMORY_NEARLY_FULL:
+        return warning("redis", f"{text}: {refuses}", to_do)
+    return ok("redis", text)
 
 
 def _too_old(subject: str, version: str) -> list[Finding]:

@@ -36,6 +36,9 @@ _SQLITE_LARGE_CACHE_KB = 16_000
 #: makes another one, so the driver's own 128 took 10 to 15 MB of a worker that drains.
 _SQLITE_STATEMENTS = 32
 
+#: How many connections one process may have open to PostgreSQL, and how many of them it keeps.
+MOST_CONNECTIONS, _KEPT_CONNECTIONS = 16, 8
+
 #: How long PostgreSQL may take for one statement, by default, and to connect, in seconds.
 _STATEMENT_SECONDS = 60
 _CONNECT_SECONDS = 5
@@ -77,8 +80,8 @@ def _open_postgres(url: sa.URL, application_name: str, statement_seconds: int) -
 
     engine = sa.create_engine(
         url,
-        pool_size=8,
-        max_overflow=8,
+        pool_size=_KEPT_CONNECTIONS,
+        max_overflow=MOST_CONNECTIONS - _KEPT_CONNECTIONS,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": _CONNECT_SECONDS,
