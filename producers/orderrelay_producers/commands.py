@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _REFUSED, _USAGE, _UNREACHABLE, _INTERRUPTED = 1, 2, 3, 130
 
+#: How people are shown an instant, which is in UTC.
+_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Encoding(StrEnum):
     """How the text of a table may be encoded."""
@@ -202,7 +205,9 @@ def status(
         typer.echo(_block(candidate, found))
     if found is None:
         _end(
-            f"no job {job!r} of company {alias!r}; an order that was accepted just now may not be booked yet", _REFUSED
+            f"no job {job!r} of company {alias!r} (--company names another); an order that was accepted just now may "
+            "not be booked yet; where workers run, see what there is: orderrelay audit list --since 1h",
+            _REFUSED,
         )
 
 
@@ -307,8 +312,7 @@ def _facts(status: JobStatus | None) -> dict[str, object]:
     if status is None:
         return {"state": None}
     facts: dict[str, object] = {name: getattr(status, name) for name in status.__struct_fields__}
-    times = {name: at.isoformat() for name, at in facts.items() if isinstance(at, datetime)}
-    return {**facts, **times, "state": status.state.value, "priority": status.priority.value}
+    return {**facts, "state": status.state.value, "priority": status.priority.value}
 
 
 def _block(job: uuid.UUID, status: JobStatus) -> str:
@@ -320,11 +324,11 @@ def _block(job: uuid.UUID, status: JobStatus) -> str:
         "Job": str(job),
         "Company": status.company,
         "ExternalId": status.external_id,
-        "State": f"{status.state} since {status.at:%Y-%m-%d %H:%M:%S} UTC",
+        "State": f"{status.state} since {status.at:{_INSTANT}}",
         "Order": ", ".join(order),
         "Priority": "" if status.priority is Priority.NORMAL else str(status.priority),
-        "Due at": "" if status.due_at is None else f"{status.due_at:%Y-%m-%d %H:%M:%S} UTC",
-        "Deadline": "" if status.deadline is None else f"{status.deadline:%Y-%m-%d %H:%M:%S} UTC",
+        "Due at": "" if status.due_at is None else f"{status.due_at:{_INSTANT}}",
+        "Deadline": "" if status.deadline is None else f"{status.deadline:{_INSTANT}}",
         "Attempts": str(status.attempts),
         "Error number": "" if status.error_number is None else str(status.error_number),
         "Reason": status.reason or "",

@@ -224,4 +224,9 @@ def job_id(job: Job | AsyncJob | uuid.UUID | str) -> uuid.UUID:
     """
     if isinstance(job, Job | AsyncJob):
         return job.id
-    return job if isinstance(job, uuid.UUID) else uuid.UUID(job)
+    if isinstance(job, uuid.UUID):
+        return job
+    try:
+        return uuid.UUID(job)
+    except ValueError:
+        raise ValueError(f"{job!r} is no job id; for an ExternalId use find(external_id={job!r})") from None

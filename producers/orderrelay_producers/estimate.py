@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from orderrelay_producers.errors import QueueUnavailable
 from orderrelay_producers.round_trip import ErrorReply, NoReply
-from orderrelay_producers.steps import ask_redis
+from orderrelay_producers.steps import Exchange
 from orderrelay_shared import keys
 from orderrelay_shared.outlook import PRIORITIES, Outlook
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from orderrelay_producers.steps import Steps
 
 
@@ -27,8 +26,9 @@ class Estimate:
         waiting_before: How many orders wait that go before it; None if no worker has said so for a minute.
         per_second: How many orders per second are expected to go, while they may go; None if that is not known.
         seconds: How long until the order is done, through closed hours too; None if that is not known.
-        done_at: When that will be, UTC; None if that is not known.
+        done_at: When that will be, UTC, never in the past; None if that is not known.
         why_slow: Why it is not faster, in sentences, the most important first; never empty.
+        at: When workers reckoned it, UTC; None if no worker has for a minute. `waiting_before` is of that instant.
     """
 
     waiting_before: int | None
@@ -36,6 +36,7 @@ class Estimate:
     seconds: float | None
     done_at: datetime | None
     why_slow: tuple[str, ...]
+    at: datetime | None = None
 
 
 def read_estimate(company: str, priority: str, *, deadline: float) -> Steps[Estimate]:
@@ -52,7 +53,7 @@ def read_estimate(company: str, priority: str, *, deadline: float) -> Steps[Esti
     """
     if priority not in PRIORITIES:
         raise ValueError(f"priority is {priority!r}; it may be {', '.join(PRIORITIES)}")
-    reply = yield from ask_redis("GET", keys.outlook(company), deadline=deadline)
+    reply, clock = yield Exchange([[("GET", keys.outlook(company)), ("TIME",)]], deadline)
     match reply:
         case NoReply(reason):
             raise QueueUnavailable(None, False, reason)
@@ -63,11 +64,30 @@ def read_estimate(company: str, priority: str, *, deadline: float) -> Steps[Esti
     if outlook is None:
         why = f"no worker has told of company {company!r} for a minute: is a worker running ('orderrelay worker')?"
         return Estimate(None, None, None, None, (why,))
-    done_at = outlook.done_at_by_priority.get(priority)
+    now = _instant(clock, outlook.at)
+    done_at = _not_before(now, outlook, outlook.done_at_by_priority.get(priority))
     return Estimate(
         waiting_before=outlook.before(priority),
         per_second=outlook.expected_per_second,
-        seconds=None if done_at is None else max(0.0, (done_at - outlook.at).total_seconds()),
+        seconds=None if done_at is None else (done_at - now).total_seconds(),
         done_at=done_at,
         why_slow=outlook.why_slow,
+        at=outlook.at,
     )
+
+
+def _instant(clock: object, at: datetime) -> datetime:
+    """Now, by Redis' clock; the outlook is not from the future, however the clocks go."""
+    match clock:
+        case [bytes() | int() as seconds, _]:
+            return max(at, datetime.fromtimestamp(int(seconds), UTC))
+        case _:
+            return at
+
+
+def _not_before(now: datetime, outlook: Outlook, done_at: datetime | None) -> datetime | None:
+    """When an order is done that is enqueued now: the outlook may be old, and its backlog gone since."""
+    if done_at is None:
+        return None
+    alone = 1 / outlook.expected_per_second if outlook.expected_per_second else 0.0
+    return max(done_at, now + timedelta(seconds=alone))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,18 @@ import pytest
 
 from orderrelay_shared import ids, wire
 from orderrelay_shared.states import JobState
-from orderrelay_workers.ledger import booking, companies, sweeping
-from tests.integration.booked_orders import ROWS, Ledger, created, json_lines, orderrelay, refused
+from orderrelay_workers.ledger import booking, companies, settling, sweeping
+from orderrelay_workers.vendor.answers import read_order_answers
+from tests.integration.booked_orders import (
+    ROWS,
+    WORKER,
+    Ledger,
+    created,
+    exchange,
+    json_lines,
+    orderrelay,
+    refused,
+)
 from tests.servers import free_port, wait_until
 
 if TYPE_CHECKING:
@@ -208,9 +219,10 @@ def test_an_order_number_that_is_an_external_id_picks_none(ledger: Ledger) -> No
 
 
 def test_no_such_order(ledger: Ledger) -> None:
-    """An unknown name ends with 1."""
+    """An unknown name ends with 1, and the command that shows what there is."""
     result = orderrelay("audit", "show", "A-1")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.endswith("orderrelay audit list --since 1h\n")
 
 
 def test_a_succeeded_order_on_a_page(ledger: Ledger) -> None:
@@ -229,6 +241,43 @@ def test_a_succeeded_order_on_a_page(ledger: Ledger) -> None:
     assert "sent, 0.00 s, HTTP 200, created" in told
     assert "kundfakturor utav 1 har skapats/uppdaterats." in told
     assert told.endswith("The order is in SoftOne GO as order 211 (id 12614169). Nothing more happens.")
+
+
+def test_an_order_that_shared_its_request_has_its_own_numbers(ledger: Ledger) -> None:
+    """The answer names those of all; the page tells this order's own, its place, and what belongs to all of them."""
+    ledger.book("A-1", "A-2", "A-3")
+    ids = [7001, 7002, 7003]
+    answer = created().replace(b"[\n  12614169\n ]", json.dumps(ids).encode())
+    answer = answer.replace(b'[\n  "211"\n ]', json.dumps(["211", "212", "213"]).encode())
+    claimed = ledger.claim()
+    seen = exchange(answer)
+    settlements = [
+        settling.Settlement(c.job_id, c.company_id, c.token, c.number, c.body_digest, WORKER, seen, verdict)
+        for c, verdict in zip(claimed, read_order_answers(seen, 3), strict=True)
+    ]
+    settling.settle(ledger.engine, settlements, ledger.policy, actor="worker test:1")
+    ledger.store_results()
+    second = next(line for line in json_lines(orderrelay("audit", "list", "--json")) if line["vendor_id"] == 7002)
+    told = text_of("audit", "show", second["external_id"])
+    assert "Order number: 212 Vendor id: 7002 Sent as: 2 of 3 orders in one request" in told
+    assert "Reference: b2f6ea92-b277-4934-904d-9b30fc250c9f (of the whole request)" in told
+    assert "Success true, 2 of 3 orders in one request, order number 212, id 7002, reference b2f6" in told
+    assert "7001" not in told
+    assert shown(second["external_id"])["shared_request"] == {"number": 2, "orders": 3}
+
+
+def test_what_a_person_decided_is_told_in_words(ledger: Ledger) -> None:
+    """Neither Python's None nor its True stands in what people read."""
+    ledger.book("A-1")
+    ledger.settle(ledger.claim(lease_seconds=0.0), b'{"Success":true,"Keys":null}')
+    for _ in range(2):
+        ledger.look_up(b"[]")
+    resolved = orderrelay("parked", "resolve", "A-1", "--number", "211", "--why", "seen")
+    assert resolved.stdout.endswith("1 order resolved\n")
+    told = text_of("audit", "show", "A-1")
+    assert "a person looked, and found the order at the vendor (why seen, order number 211)" in told
+    assert not re.search(r"\b(None|True|False)\b", told)
+    assert "Ordernr order number, Kund customer" in told
 
 
 def test_a_row_amount_is_quantity_times_unit_price_else_amount(ledger: Ledger) -> None:

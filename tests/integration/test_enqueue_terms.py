@@ -90,6 +90,6 @@ def test_a_status_tells_the_terms(run: Callable[..., Result], redis_client: redi
     redis_client.set(keys.status(ids.job_id("default", "A-1")), status.to_json(), ex=60)
     told = run("status", "A-1").stdout
     assert "Priority:     urgent" in told
-    assert "Due at:       2026-01-30 12:00:00 UTC" in told
-    assert "Deadline:     2026-01-30 13:00:00 UTC" in told
-    assert '"deadline":"2026-01-30T13:00:00+00:00"' in run("status", "A-1", "--json").stdout
+    assert "Due at:       2026-01-30T12:00:00Z" in told
+    assert "Deadline:     2026-01-30T13:00:00Z" in told
+    assert '"deadline":"2026-01-30T13:00:00Z"' in run("status", "A-1", "--json").stdout

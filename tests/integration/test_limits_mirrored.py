@@ -101,7 +101,7 @@ def test_the_count_publishes_an_outlook(ledger: Ledger, worker: Runtime, redis_c
     with OrderProducer(redis=redis_client) as producer:
         estimate = producer.estimate(company=ACME)
     assert (estimate.waiting_before, estimate.per_second, estimate.seconds) == (25, 10.0, 2.6)
-    assert estimate.why_slow == ("the rate of 10/s is the limit: 25 wait, done in about 2 s",)
+    assert estimate.why_slow == ("the rate of 10 requests/s is the limit: 25 wait, done in about 2 s",)
 
 
 def test_the_outlook_remembers_since_when_orders_go(ledger: Ledger, worker: Runtime, redis_client: redis.Redis) -> None:

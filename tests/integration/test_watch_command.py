@@ -65,7 +65,7 @@ def test_one_look_is_a_line_for_each_company(ledger: Ledger) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ acme: .*", acme)
     assert acme.partition("acme: ")[2] == (
         "3 waiting, 0 in flight, 1 unknown, 0 parked, 0/s, done in 1 s; "
-        "the rate of 10/s is the limit: 3 wait, done in about 1 s"
+        "the rate of 10 requests/s is the limit: 3 wait, done in about 1 s"
     )
     assert "beta: 1 waiting, – in flight, 0 unknown, 0 parked; its gate in Redis is not made yet" in beta
 
@@ -77,7 +77,7 @@ def test_one_company_as_json(ledger: Ledger) -> None:
     assert (told["in_flight"], told["max_in_flight"], told["unknown"], told["parked"]) == (0, 50, 1, 0)
     assert (told["rate_per_second"], told["expected_per_second"], told["redis_answers"]) == (10.0, 10.0, True)
     assert told["done_at"] > told["at"]
-    assert told["why_slow"] == ["the rate of 10/s is the limit: 3 wait, done in about 1 s"]
+    assert told["why_slow"] == ["the rate of 10 requests/s is the limit: 3 wait, done in about 1 s"]
 
 
 def test_an_unknown_company_names_the_known_ones(ledger: Ledger) -> None:
@@ -162,7 +162,7 @@ def test_the_picture_has_a_block_for_each_company(ledger: Ledger) -> None:
     assert facts["waiting"] == "3  (0 urgent, 3 normal, 0 bulk)"
     assert (facts["in flight"], facts["unknown"], facts["parked"]) == ("0 of 50", "1", "0")
     assert facts["speed"] == "0/s done, 10/s may go"
-    assert lines[9] == "  why        the rate of 10/s is the limit: 3 wait, done in about 1 s"
+    assert lines[9] == "  why        the rate of 10 requests/s is the limit: 3 wait, done in about 1 s"
 
 
 def test_nothing_is_wider_than_a_narrow_terminal(ledger: Ledger) -> None:

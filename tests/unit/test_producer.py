@@ -324,6 +324,8 @@ def test_a_published_status_is_read(producer: OrderProducer, fake_or_real_redis:
     told = status(JobState.SUCCEEDED)
     job = publish(fake_or_real_redis, told)
     assert producer.status(job) == producer.status(str(job)) == producer.find(external_id="a-1") == told
+    with pytest.raises(ValueError, match=r"'a-1' is no job id; for an ExternalId use find\(external_id='a-1'\)"):
+        producer.status("a-1")
     assert intake(fake_or_real_redis) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from orderrelay_workers.gate.permits import Kind
@@ -123,18 +124,28 @@ def _brakes(
         yield "too many retries fail: further ones wait until orders succeed, or go one by one"
     if state.is_learned and state.rate_now < limits.rate_per_second:
         yield (
-            f"the rate is learned from what the vendor bears: {state.rate_now:.3g}/s now, "
-            f"at most {limits.rate_per_second:g}/s"
+            f"the rate is learned from what the vendor bears: {state.rate_now:.3g} requests/s now, "
+            f"at most {limits.rate_per_second:g}"
         )
     wait = f"{backlog.waiting:,} {'waits' if backlog.waiting == 1 else 'wait'}"
     done = f", done in about {about((done_at - backlog.now).total_seconds())}" if done_at is not None else ""
     may = state.orders_may_per_second
     if is_steady and state.drain_per_second < _NEAR_THE_RATE * may:
-        why = "" if is_full else ": look-ups take their share, or more workers would help"
-        yield f"{state.drain_per_second:.3g}/s come to an end, though {may:.3g}/s may{why}; {wait}{done}"
+        why = "" if is_full else f": {_where_it_goes(backlog)}"
+        yield f"{state.drain_per_second:.3g} orders/s come to an end, though {may:.3g} may{why}; {wait}{done}"
     else:
-        several = f", {state.orders_per_request:.3g} orders in each" if state.orders_per_request > 1 else ""
-        yield f"the rate of {state.rate_now:.3g}/s{several} is the limit: {wait}{done}"
+        several = f", {state.orders_per_request:.3g} orders in each," if state.orders_per_request > 1 else ""
+        yield f"the rate of {state.rate_now:.3g} requests/s{several} is the limit: {wait}{done}"
+
+
+def _where_it_goes(backlog: Backlog) -> str:
+    """What takes the rest of the rate. Look-ups only where there is something to look up."""
+    if backlog.unknown:
+        are = "order is" if backlog.unknown == 1 else "orders are"
+        return f"{backlog.unknown:,} unknown {are} looked up, which takes a share of the rate"
+    if backlog.is_cautious:
+        return "look-ups take their share"
+    return "workers do not keep up; start more, or see whether the database or their CPUs are busy"
 
 
 def cap_of_orders(limits: Limits) -> int:
@@ -160,5 +171,5 @@ def clock(at: datetime, company: Company) -> str:
     try:
         local = at.astimezone(read_zone(company.time_zone))
     except ValueError:  # a zone that only other hosts know
-        return f"{at:%Y-%m-%d %H:%M} UTC"
-    return f"{local:%a %Y-%m-%d %H:%M} {company.time_zone}"
+        return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+    return f"{local:%Y-%m-%dT%H:%M} {company.time_zone}"

@@ -25,6 +25,7 @@ class Backlog:
         next_due_at: When the first of them is due, perhaps long ago; None if none waits.
         workers: How many workers run, of all companies.
         is_cautious: Whether every order is looked up before it is sent.
+        unknown: How many are unknown, and so looked up.
     """
 
     now: datetime
@@ -32,6 +33,7 @@ class Backlog:
     next_due_at: datetime | None = None
     workers: int = 0
     is_cautious: bool = False
+    unknown: int = 0
 
     @property
     def waiting(self) -> int:
@@ -58,12 +60,14 @@ def read_backlog(engine: sa.Engine, company_id: int) -> Backlog:
         dead = set(liveness.find_dead(connection, engine, now))
         alive = set(connection.execute(running).scalars()) - dead
         is_cautious = caution.read_standing(connection).since is not None
+        unknown = connection.execute(_count(company_id, JobState.UNKNOWN)).scalar_one()
     return Backlog(
         now=now,
         by_lane={lane: count for lane, count, _ in lanes},
         next_due_at=min((due_at for _, _, due_at in lanes), default=None),
         workers=len(alive),
         is_cautious=is_cautious,
+        unknown=unknown,
     )
 
 
@@ -71,11 +75,13 @@ def count_stopped(engine: sa.Engine, company_id: int) -> dict[JobState, int]:
     """How many orders of a company are unknown and how many parked."""
     with reading(engine) as connection:
         return {
-            state: connection.execute(
-                sa.select(sa.func.count()).where(_job.company_id == company_id, _is(state))
-            ).scalar_one()
+            state: connection.execute(_count(company_id, state)).scalar_one()
             for state in (JobState.UNKNOWN, JobState.PARKED)
         }
+
+
+def _count(company_id: int, state: JobState) -> sa.Select[int]:
+    return sa.select(sa.func.count()).where(_job.company_id == company_id, _is(state))
 
 
 def _is(state: JobState) -> sa.ColumnElement[bool]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from orderrelay_shared.states import JobState, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from orderrelay_workers.audit.queries import AttemptLine, EventLine, ResultLine, Story
@@ -25,6 +26,9 @@ _EVENTS: Final = {
     "late_doubt": "an earlier request was answered late, and may have created the order",
     "late_find": "a look-up found the order when nobody waited for it any more",
     "late_success": "an earlier request was answered late: it created the order",
+    "resent_by_person": "a person had it sent again",
+    "resolved_by_person": "a person looked, and found the order at the vendor",
+    "dropped_by_person": "a person ended it",
     "vendor_id_held": "the vendor named an id that another order already has",
 }
 
@@ -57,7 +61,7 @@ def timeline(story: Story) -> list[Step]:
     ]
     steps += [_attempt(attempt) for attempt in story.attempts]
     steps += _sent_again(story)
-    steps += [_result(result) for result in story.results]
+    steps += [_result(result, job.vendor_id) for result in story.results]
     steps += [_event(event) for event in story.events]
     if job.state is not JobState.WAITING or job.requests:
         steps.append(Step(job.since, str(job.state), job.reason or "", "ledger"))
@@ -96,10 +100,47 @@ def _sent_again(story: Story) -> list[Step]:
     return steps
 
 
-def _result(result: ResultLine) -> Step:
-    properties = result.properties
+@dataclass(frozen=True, slots=True)
+class Place:
+    """That an order shared its request. `number` is its own place, from 1; None if the answer does not tell."""
+
+    number: int | None
+    orders: int
+
+    def __str__(self) -> str:
+        return f"{self.number or 'one'} of {self.orders} orders in one request"
+
+
+def place(story: Story) -> Place | None:
+    """The place that an order has in the request that created it; None if it went alone, or is not created."""
+    places = [_place(result, story.job.vendor_id) for result in story.results if result.properties["success"]]
+    return places[-1] if places else None
+
+
+def _place(result: ResultLine, vendor_id: int | None) -> Place | None:
+    ids = result.properties.get("keys")
+    if not isinstance(ids, list) or len(cast("list[object]", ids)) < 2:
+        return None
+    named = cast("list[object]", ids)
+    return Place(named.index(vendor_id) + 1 if vendor_id in named else None, len(named))
+
+
+def _result(result: ResultLine, vendor_id: int | None) -> Step:
+    """What the vendor said; of an answer to several orders, what it says of this one."""
+    properties = dict(result.properties)
     told = [f"Success {'true' if properties['success'] else 'false'}"]
-    told += [f"{label} {_words(properties.get(name))}" for label, name in _TOLD if properties.get(name)]
+    if (shared := _place(result, vendor_id)) is not None:
+        told.append(str(shared))
+        if shared.number is not None:
+            for name in ("keys", "strings"):
+                each = properties.get(name)
+                if isinstance(each, list) and len(cast("list[object]", each)) == shared.orders:
+                    properties[name] = cast("list[object]", each)[shared.number - 1]
+    told += [
+        f"{label} {_words(properties.get(name))}{' (of them all)' if shared and name == 'string_value' else ''}"
+        for label, name in _TOLD
+        if properties.get(name)
+    ]
     return Step(result.received_at, "answer", ", ".join(told), "vendor")
 
 
@@ -123,6 +164,8 @@ def _words(value: object) -> str:
         members = [str(member) for member in cast("list[object]", value)]
         more = [f"and {len(members) - _MEMBERS_TOLD} more"] if len(members) > _MEMBERS_TOLD else []
         return ", ".join(members[:_MEMBERS_TOLD] + more)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     # The vendor's texts also have line ends written out, as a backslash and a letter.
     return " ".join(str(value).replace("\\r", " ").replace("\\n", " ").split())
 
@@ -131,9 +174,14 @@ def _event(event: EventLine) -> Step:
     text = _EVENTS.get(event.kind, event.kind.replace("_", " "))
     if isinstance(event.detail, dict):
         detail = cast("dict[str, Any]", event.detail)
-        told = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in detail.items() if name not in _NOT_TOLD]
+        told = detail_words({name: value for name, value in detail.items() if name not in _NOT_TOLD})
         text += f" ({', '.join(told)})" if told else ""
     return Step(event.at, "ALARM" if event.alarm else "event", text, event.actor, event.alarm)
+
+
+def detail_words(detail: Mapping[str, object]) -> list[str]:
+    """An event's detail, a name and its value each; what is not known is left out."""
+    return [f"{name.replace('_', ' ')} {_words(value)}" for name, value in detail.items() if value not in (None, "")]
 
 
 def outlook(story: Story, *, has_lookup: bool) -> str:

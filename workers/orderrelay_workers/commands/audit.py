@@ -121,7 +121,7 @@ def _show_jobs(lines: Sequence[JobLine], limit: int, *, as_json: bool) -> None:
         typer.echo("no orders")
         return
     show_table(
-        ["Booked", "Company", "ExternalId", "State", "Ordernr", "Attempts", "Reason"],
+        ["Booked", "Company", "ExternalId", "State", "Order number", "Attempts", "Reason"],
         [
             (j.booked_at, j.company, j.external_id, j.state, j.order_number, j.attempts, shortened(j.reason))
             for j in page
@@ -158,15 +158,20 @@ def _show_events(events: Sequence[EventLine], limit: int, *, as_json: bool) -> N
 
 def _told(event: EventLine) -> str:
     """What a list says of an event: its job, and its detail without the bytes kept in it."""
+    from orderrelay_workers.audit import story  # noqa: PLC0415  heavy; --help must be quick
+
     detail: dict[str, object] = event.detail if isinstance(event.detail, dict) else {}  # pyright: ignore[reportUnknownVariableType]  read from JSON, whose names are texts
-    told = [f"{name.replace('_', ' ')} {value}" for name, value in detail.items() if not name.endswith("_base64")]
+    told = story.detail_words({name: value for name, value in detail.items() if not name.endswith("_base64")})
     return ", ".join([*([f"job {event.job}"] if event.job else []), *told])
 
 
 @app.command("show")
 def show(
     order: Annotated[
-        str, typer.Argument(metavar="JOB|EXTERNAL_ID|ORDERNUMBER", help="A job's id, an ExternalId, or the Ordernr.")
+        str,
+        typer.Argument(
+            metavar="JOB|EXTERNAL_ID|ORDERNUMBER", help="A job's id, an ExternalId, or the vendor's order number."
+        ),
     ],
     *,
     company: _Company = "",
@@ -251,7 +256,7 @@ def _the_one(engine: sa.Engine, known: dict[str, Company], order: str, company: 
         where = f"of company {only.alias!r}" if only else "of any company"
         end(
             f"no order {order!r} {where}: it is no job id, ExternalId or order number in the ledger. An order that "
-            f"was accepted just now may not be booked yet",
+            f"was accepted just now may not be booked yet; see what there is: orderrelay audit list --since 1h",
             REFUSED,
         )
     if len(found) > 1:

@@ -39,7 +39,8 @@ def begin(reason: str, *, as_json: bool) -> None:
         return
     then = "looked up before it is sent" if settings.lookup_path else "parked for a person, as there is no look-up"
     typer.echo(f"cautious mode is on: {why}")
-    typer.echo(f"Every order is {then}; {waiting} wait now. End it with: orderrelay resume --end-cautious")
+    wait = "1 waits" if waiting == 1 else f"{waiting:,} wait"
+    typer.echo(f"Every order is {then}; {wait} now. End it with: orderrelay resume --end-cautious")
 
 
 def end(*, as_json: bool) -> None:
@@ -53,7 +54,8 @@ def end(*, as_json: bool) -> None:
     if as_json:
         _print(standing, waiting)
     elif changed:
-        typer.echo(f"cautious mode has ended; {waiting} orders that wait are {then}, new ones are just sent")
+        those = "1 order that waits is" if waiting == 1 else f"{waiting:,} orders that wait are"
+        typer.echo(f"cautious mode has ended; {those} {then}, new ones are just sent")
     elif standing.since is not None:
         end_command(
             "cautious mode was begun anew at this very moment, so it is still on; look why: orderrelay doctor", REFUSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from orderrelay_workers.audit.sent_order import SentOrder
 
 
+#: What the names of the vendor's pages mean.
+_LEGEND: Final = """The names are SoftOne GO's: Ordernr order number, Kund customer, Orderdatum order date,
+Leveransdatum delivery date, Totalt belopp total, Belopp inkl. moms total with VAT,
+Återstår att fakturera left to invoice; Rad row, Artikel product, Benämning text, Antal quantity,
+Pris price, Radbelopp the row's amount."""
+
+
 def show(told: Story, *, has_lookup: bool) -> None:
     """Print the page."""
-    job = told.job
+    job, shared = told.job, story.place(told)
     sent = sent_order.read_sent_order(live_revision(told).body, job.order_number)
     typer.echo("ORDER")
     show_facts(
@@ -31,7 +38,8 @@ def show(told: Story, *, has_lookup: bool) -> None:
             ("State", f"{job.state} since {job.since:%Y-%m-%dT%H:%M:%SZ}"),
             ("Order number", job.order_number),
             ("Vendor id", job.vendor_id),
-            ("Reference", job.reference),
+            ("Sent as", None if shared is None else shared),
+            ("Reference", f"{job.reference} (of the whole request)" if shared and job.reference else job.reference),
             ("Error number", job.error_number),
             ("Reason", job.reason),
             ("Priority", None if (priority := lanes.priority_of(job.lane)) is Priority.NORMAL else str(priority)),
@@ -68,6 +76,7 @@ def _show_sent(sent: SentOrder) -> None:
         [[_plain(row[name]) for name in columns] for row in sent.rows],
         right=["Rad", "Antal", "Pris", _heading("Radbelopp")],
     )
+    typer.echo(f"\n{_LEGEND}")
 
 
 def _heading(name: str) -> str:
@@ -108,6 +117,7 @@ def as_object(told: Story, *, has_lookup: bool) -> dict[str, object]:
         "computed": sent_order.COMPUTED,
         "body": _verbatim(revision.body),
         "answer": None if answer is None else _verbatim(answer.answer),
+        "shared_request": None if (shared := story.place(told)) is None else dataclasses.asdict(shared),
         "operation_result": told.results[-1].properties if told.results else None,
         "timeline": [dataclasses.asdict(step) for step in story.timeline(told)],
         "attempts_made": [{**dataclasses.asdict(a), "answer": _verbatim(a.answer)} for a in told.attempts],

@@ -38,6 +38,9 @@ _NotCreated = Annotated[
 ]
 
 
+_NO_SUCH_ORDER = "no such order; see those that wait for a person: orderrelay parked list"
+
+
 @dataclass(frozen=True, slots=True)
 class _Choice:
     """Which orders are meant: those named, else those that the options choose."""
@@ -189,18 +192,19 @@ def _chosen(engine: sa.Engine, choice: _Choice) -> tuple[list[JobLine], list[str
             lines += found
         else:
             missing.append(name)
-            typer.echo(f"{name}: {'fits several orders; say which --company' if found else 'no such order'}", err=True)
+            typer.echo(f"{name}: {'fits several orders; say which --company' if found else _NO_SUCH_ORDER}", err=True)
     return lines, missing
 
 
 def _tell_what_would_be(lines: list[JobLine], missing: list[str], done: str, *, as_json: bool) -> None:
     from orderrelay_shared.command import print_json  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.slowness import orders as counted  # noqa: PLC0415
 
     counts = Counter((line.company, str(line.state)) for line in lines)
     if as_json:
         print_json({"done": False, "orders": len(lines), "not_found": missing})
         return
-    typer.echo(f"{len(lines)} orders would be {done}:")
+    typer.echo(f"{counted(len(lines))} would be {done}:")
     for (company, state), count in sorted(counts.items()):
         typer.echo(f"  {count} {state} of {company}")
     if lines:
@@ -209,6 +213,7 @@ def _tell_what_would_be(lines: list[JobLine], missing: list[str], done: str, *, 
 
 def _tell_what_was(lines: list[JobLine], decided: Decided, missing: list[str], done: str, *, as_json: bool) -> None:
     from orderrelay_shared.command import print_json  # noqa: PLC0415  heavy; --help must be quick
+    from orderrelay_workers.slowness import orders as counted  # noqa: PLC0415
 
     names = {line.job: line.external_id for line in lines}
     for job, why in decided.refused.items():
@@ -217,7 +222,7 @@ def _tell_what_was(lines: list[JobLine], decided: Decided, missing: list[str], d
         refused = {names[job]: why for job, why in decided.refused.items()}
         print_json({"done": True, "orders": len(decided.statuses), "refused": refused, "not_found": missing})
     else:
-        typer.echo(f"{len(decided.statuses)} orders {done}")
+        typer.echo(f"{counted(len(decided.statuses))} {done}")
 
 
 def _publish(settings: WorkerSettings, decided: Decided) -> None:
