@@ -20,7 +20,7 @@ from rich.console import Console
 
 from orderrelay_workers.commands import picture
 from orderrelay_workers.commands.rounds import Rounds
-from orderrelay_workers.gate import Gate, Limits
+from orderrelay_workers.gate import Gate, Kind, Limits, Report
 from orderrelay_workers.ledger import companies
 from orderrelay_workers.ledger.liveness import LifeSign
 from orderrelay_workers.settings import load_worker_settings
@@ -64,7 +64,7 @@ def test_one_look_is_a_line_for_each_company(ledger: Ledger) -> None:
     acme, beta = result.stdout.splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ acme: .*", acme)
     assert acme.partition("acme: ")[2] == (
-        "3 waiting, 0 in flight, 1 unknown, 0 parked, 0/s, done in 1 s; "
+        "3 waiting, 0 in flight, 1 unknown, 0 parked, 0 orders/s lately, 10 expected, done in about 1 s; "
         "the rate of 10 requests/s is the limit: 3 wait, done in about 1 s"
     )
     assert "beta: 1 waiting, – in flight, 0 unknown, 0 parked; its gate in Redis is not made yet" in beta
@@ -157,11 +157,14 @@ def drawn(ledger: Ledger, *, width: int, height: int) -> list[str]:
 def test_the_picture_has_a_block_for_each_company(ledger: Ledger) -> None:
     """A fact a line, and the reasons below."""
     lines = drawn(ledger, width=100, height=40)
-    assert lines[2] == "acme"
+    assert lines[2] == "acme  goes"
     facts = {line[:13].strip(): line[13:].strip() for line in lines[3:9]}
-    assert facts["waiting"] == "3  (0 urgent, 3 normal, 0 bulk)"
-    assert (facts["in flight"], facts["unknown"], facts["parked"]) == ("0 of 50", "1", "0")
-    assert facts["speed"] == "0/s done, 10/s may go"
+    assert facts["waiting"] == "3 orders  (0 urgent, 3 normal, 0 bulk)"
+    assert (facts["in flight"], facts["errors"]) == ("0 of 50 requests", "1 unknown, 0 parked")
+    assert facts["rate"] == "0 of 10 requests/s  ──────────────────── 0%"
+    assert facts["speed"] == "0 orders/s lately, 10 expected"
+    assert re.fullmatch(r"in about 1 s, \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["done"])
+    assert "beta  stands" in lines
     assert lines[9] == "  why        the rate of 10 requests/s is the limit: 3 wait, done in about 1 s"
 
 
@@ -173,10 +176,33 @@ def test_nothing_is_wider_than_a_narrow_terminal(ledger: Ledger) -> None:
     assert "its gate in Redis is not made yet, and so is closed; a worker makes it within seconds" in words
 
 
+def test_the_rate_is_told_beside_its_limit(ledger: Ledger, redis_client: redis.Redis) -> None:
+    """Requests beside requests, orders beside orders, however many orders share a request; and what goes wrong."""
+    gate = Gate(redis_client, uuid.uuid4(), probe_lease_seconds=40.0)
+    gate.report("acme", Kind.ORDER, Report(finished=5, good=4, unwell=1, orders=12))
+    lines = drawn(ledger, width=80, height=40)
+    facts = {line[:13].strip(): line[13:].strip() for line in lines[3:9]}
+    went, unit, _, full = re.fullmatch(r"(\S+) of 10 (requests/s)  (━+)─+ (\d+)%", facts["rate"]).groups()  # type: ignore[union-attr]  # a failure, if not
+    assert unit == "requests/s"
+    assert int(full) == pytest.approx(10 * float(went), abs=1)  # both are rounded
+    speed = re.fullmatch(r"(\S+) orders/s lately, 30 expected; 3 orders in each request", facts["speed"])
+    assert speed is not None
+    assert float(speed[1]) == pytest.approx(3 * float(went), rel=0.02)
+    assert "20% of the last order requests went wrong" in facts["errors"]
+
+
 def test_companies_that_do_not_fit_have_a_line_each(ledger: Ledger) -> None:
-    """On a low terminal the picture is one of lines."""
-    lines = drawn(ledger, width=200, height=10)
-    assert [line.split(":")[0] for line in lines[1:]] == ["acme", "beta"]
+    """On a low terminal there is a table of the companies, those that stand first, and no wider than 80."""
+    lines = drawn(ledger, width=80, height=11)
+    assert lines[2].split() == ["COMPANY", "WAITING", "FLIGHT", "ORDERS/S", "UNKNOWN", "PARKED", "DONE", "IN"]
+    assert [line.split() for line in lines[3:5]] == [
+        ["beta", "stands", "1", "–", "–", "0", "0", "–"],
+        ["acme", "goes", "3", "0", "0", "1", "0", "1", "s"],
+    ]
+    companies.ensure(ledger.engine, [f"company-{number}" for number in range(20)])
+    lines = drawn(ledger, width=80, height=11)
+    assert len(lines) <= 11
+    assert lines[-1].startswith("and 17 more")
 
 
 def test_on_a_terminal_it_redraws_until_interrupted(ledger: Ledger) -> None:

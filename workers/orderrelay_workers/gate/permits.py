@@ -240,6 +240,11 @@ class GateState:
         return self.rate_now * self.orders_per_request
 
     @property
+    def requests_per_second(self) -> float:
+        """Order requests per second that came to a good end lately."""
+        return self.drain_per_second / self.orders_per_request
+
+    @property
     def is_newer(self) -> bool:
         """Whether only newer workers know the gate's layout: this version sends nothing, and changes nothing in it."""
         return self.limits is None
