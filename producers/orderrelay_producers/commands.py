@@ -90,17 +90,13 @@ def enqueue(
     An order without ExternalId gets one that is derived from its content, so it is the same at every run.
     If it is stopped, by Ctrl-C too, it tells where to go on.
 
-    \b
-    Examples:
-      orderrelay enqueue orders.csv --dry-run              check it first
-      orderrelay enqueue orders.csv --rejects refused.csv  correct what is refused, and enqueue that file
-      zcat orders.json.gz | orderrelay enqueue -           gzip is also taken as it is
-      orderrelay enqueue orders.csv --encoding cp1252 --decimal comma
-      orderrelay enqueue orders.jsonl --from-line 4711     go on where a run was stopped
-
     Exit code: 0 all taken, 1 some refused or in conflict, 2 wrong usage or an unreadable file, 3 Redis unreachable or
     the queue full, 130 interrupted.
-    """  # noqa: D301  the backspace is Typer's sign for "keep these lines as they are"
+    Example: orderrelay enqueue orders.csv --dry-run
+    Example: orderrelay enqueue orders.csv --rejects refused.csv
+    Example: orderrelay enqueue orders.csv --encoding cp1252 --decimal comma
+    Example: orderrelay enqueue orders.jsonl --company acme --priority bulk --from-line 20001
+    """
     # Before anything else, so that a Ctrl-C finds something to tell at any time.
     name = "standard input" if file == "-" else file
     alias = _alias(company)
@@ -194,7 +190,8 @@ def status(
 ) -> None:
     """Tell where a job is, and what the vendor said.
 
-    Exit code: 0 found, 1 no such job, 3 Redis unreachable or no worker answers.
+    Exit code: 0 found, 1 no such job, 2 usage or settings, 3 Redis unreachable or no worker answers.
+    Example: orderrelay status webshop-1001 --company acme
     """
     alias = _alias(company)
     with OrderProducer() as producer:

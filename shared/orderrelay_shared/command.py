@@ -6,12 +6,15 @@ Exit codes: 0 good, 1 some refused or not found, 2 usage or configuration, 3 som
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
+
+from orderrelay_shared.help_page import read_docstring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,6 +53,13 @@ class _Root(TyperGroup):
         """The order of the help page; Typer's own would put all apps behind all functions."""
         return sorted(super().list_commands(ctx), key=_place)
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, its help page laid out."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _lay_out(command)
+        return command
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called."""
         try:
@@ -66,6 +76,15 @@ class _Root(TyperGroup):
             text, code = end
             typer.echo(text, err=True)
             raise typer.Exit(code) from None
+
+
+def _lay_out(command: Any) -> None:
+    """Give a command, and those below it, a help page with exit codes and examples at its end."""
+    page = read_docstring(command.help or "")
+    if page.exit_codes or page.examples:
+        command.help, command.epilog = page.text, page.epilog()
+    for below in getattr(command, "commands", {}).values():
+        _lay_out(below)
 
 
 def _end_of(error: Exception) -> tuple[str, int] | None:
@@ -101,7 +120,6 @@ def build(entry_points: Iterable[EntryPoint], called: str | None = None) -> type
         name="orderrelay",
         cls=_Root,
         help="Submits very many orders to SoftOne GO: never lost, never silently doubled.",
-        add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,  # they could show values
         rich_markup_mode=None,  # or "[worker]" would be taken for markup
@@ -198,8 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The words after `orderrelay`; default: those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # A shell that completes a line gives it in the environment.
+    typed = words or os.environ.get("_TYPER_COMPLETE_ARGS", os.environ.get("COMP_WORDS", "")).split()[1:]
     try:
-        app = build(metadata.entry_points(group=GROUP), words[0] if words else None)
+        app = build(metadata.entry_points(group=GROUP), typed[0] if typed else None)
         app(args=words, prog_name="orderrelay")
     except KeyboardInterrupt:  # While the command's modules were being imported, or at the very end.
         sys.exit(130)

@@ -528,13 +528,3 @@ def test_a_database_that_is_away_ends_the_process_with_3() -> None:
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
     assert "hunter2" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    "command", ["audit list", "audit show", "audit stats", "parked list", "pause", "resume", "init", "doctor"]
-)
-def test_help_has_an_example(command: str) -> None:
-    """Every command's help shows how it is used, and what its exit codes mean."""
-    told = text_of(*command.split(), "--help")
-    assert f"Example: orderrelay {command}" in told
-    assert "Exit code: 0" in told

@@ -190,9 +190,9 @@ def test_version() -> None:
     assert result.stdout.startswith("orderrelay ")
 
 
-def test_no_completion_noise() -> None:
-    """The help page offers no shell completion."""
-    assert "completion" not in run("--help").stdout
+def test_the_help_page_offers_completion() -> None:
+    """Who types commands every day finds how the shell can help."""
+    assert "--install-completion" in run("--help").stdout
 
 
 def test_print_json(capsys: pytest.CaptureFixture[str]) -> None:

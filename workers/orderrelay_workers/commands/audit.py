@@ -51,6 +51,7 @@ def list_(
     With --json each line is an object; its "cursor" given to --after begins the next page behind it.
     Exit code: 0 good, 1 unknown company, 2 usage, 3 database unreachable.
     Example: orderrelay audit list --company acme --state rejected --since 3d
+    Example: orderrelay audit list --alarms
     """
     from orderrelay_workers.audit import queries  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.commands.opening import USAGE, end, known_company, opened_ledger  # noqa: PLC0415
@@ -184,6 +185,7 @@ def show(
 
     Exit code: 0 found, 1 no such order or several, 2 usage, 3 database unreachable.
     Example: orderrelay audit show 211 --company acme
+    Example: orderrelay audit show webshop-1001 --verbatim
     """
     from orderrelay_shared.command import print_json  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.audit import queries  # noqa: PLC0415

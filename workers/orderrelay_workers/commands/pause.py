@@ -36,6 +36,7 @@ def pause(
 
     Exit code: 0 paused, 1 unknown company or paused already for another reason, 2 usage, 3 database unreachable.
     Example: orderrelay pause acme --reason "stock-taking until Monday"
+    Example: orderrelay pause --begin-cautious --reason "restored last night's backup"
     """
     from orderrelay_workers.commands import cautious  # noqa: PLC0415  heavy; --help must be quick
 
@@ -84,7 +85,10 @@ def resume(
     """Send a paused company's orders again, and forget that the vendor was unwell or asked to wait.
 
     Exit code: 0 resumed or not paused, 1 unknown company or key not confirmed, 2 usage or settings, 3 database
-    unreachable. Example: orderrelay resume acme
+    unreachable.
+    Example: orderrelay resume acme
+    Example: orderrelay resume acme --same-company
+    Example: orderrelay resume --end-cautious
     """
     from orderrelay_workers.commands import cautious  # noqa: PLC0415  heavy; --help must be quick
 

@@ -40,6 +40,10 @@ def simulator(
     """Run a stand-in for the SoftOne GO API that can go wrong in every way the real one can.
 
     An order posted twice is created twice. What was created is shown on its page, doubled ones in red.
+
+    Exit code: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage or fault plan.
+    Example: orderrelay simulator
+    Example: orderrelay simulator --port 8901 --latency-ms 50-400 --fault 500-after=0.02
     """
     # Loaded here, so that the base install can list the command and every command's --help stays quick.
     from orderrelay_workers.simulator import Credentials, PlanInvalid, Simulator  # noqa: PLC0415  as said above

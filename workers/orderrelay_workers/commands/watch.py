@@ -32,6 +32,7 @@ def watch(
     Redis is away it says so, and goes on trying.
     Exit code: 0 good, 1 unknown company, 2 usage or settings, 3 something unreachable (only with --once).
     Example: orderrelay watch acme
+    Example: orderrelay watch --once --json
     """
     from orderrelay_workers.commands.opening import REFUSED, UNREACHABLE, USAGE, alias_of, end, sqlite_file  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.commands.rounds import NotUsable, Rounds, UnknownAlias  # noqa: PLC0415

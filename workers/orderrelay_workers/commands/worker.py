@@ -18,8 +18,11 @@ def worker(
     """Run a worker: book accepted orders, submit them, find out about unknown ones, store results.
 
     Start as many as you like, on one host with SQLite, on any number with PostgreSQL. SIGTERM or Ctrl-C stops
-    claiming, lets requests that are out come to their end, and exits 0. A worker that hears no hints any more, and
-    cannot help itself, exits 3: have it started again.
+    claiming, lets requests that are out come to their end, and exits 0.
+
+    Exit code: 0 stopped, 2 usage or settings, 3 something unreachable, or no hints heard any more: start it again.
+    Example: orderrelay worker
+    Example: orderrelay worker --queues orders.acme,results,reconcile
     """
     from orderrelay_workers import early_stop  # noqa: PLC0415  as below
 
