@@ -209,6 +209,8 @@ def _facts(view: View) -> dict[str, object]:
         "rate_now": None if state is None else state.rate_now,
         "is_learned": None if state is None else state.is_learned,
         "in_flight": None if state is None else state.in_flight,
+        "requests_per_second": None if state is None else state.requests_per_second,
+        "orders_per_request": None if state is None else state.orders_per_request,
         "drain_per_second": None if state is None else state.drain_per_second,
         "retries_left": None if state is None else state.retries_left,
         "counts": {} if state is None else dict(state.counts),
@@ -225,9 +227,10 @@ def _facts(view: View) -> dict[str, object]:
 #: The columns of the table, and what stands in them.
 _COLUMNS: tuple[tuple[str, Callable[[View], object]], ...] = (
     ("COMPANY", lambda view: view.company.alias),
-    ("RATE/S", lambda view: f"{_in_force(view.company).rate_per_second:g}"),
-    ("NOW/S", lambda view: None if view.state is None else f"{view.state.rate_now:.3g}"),
-    ("DONE/S", lambda view: None if view.state is None else f"{view.state.drain_per_second:.3g}"),
+    ("REQUESTS/S", lambda view: f"{_in_force(view.company).rate_per_second:g}"),
+    ("NOW", lambda view: None if view.state is None else f"{view.state.rate_now:.3g}"),
+    ("DONE", lambda view: None if view.state is None else f"{view.state.requests_per_second:.3g}"),
+    ("ORDERS/S", lambda view: None if view.state is None else f"{view.state.drain_per_second:.3g}"),
     ("BURST", lambda view: _in_force(view.company).burst),
     ("IN FLIGHT", lambda view: f"{_in_flight(view)}/{_in_force(view.company).max_in_flight}"),
     ("WAITING", lambda view: f"{view.outlook.waiting:,}"),
@@ -258,7 +261,7 @@ def _show(views: list[View]) -> None:
         return
     headings = [heading for heading, _ in _COLUMNS]
     rows = [[told(view) for _, told in _COLUMNS] for view in views]
-    show_table(headings, rows, right=("RATE/S", "NOW/S", "DONE/S", "BURST", "IN FLIGHT", "WAITING"))
+    show_table(headings, rows, right=("REQUESTS/S", "NOW", "DONE", "ORDERS/S", "BURST", "IN FLIGHT", "WAITING"))
     for view in views:
         lines = list(view.outlook.why_slow)
         schedule = schedule_of(view.company)
