@@ -143,9 +143,9 @@ _DATE_TIMES: Final = frozenset({"DateTimeValue", "Modified"})
 
 def _by_attribute(answer: dict[str, object]) -> dict[str, object]:
     """The answer's members by our names. Of several that differ in case only, the document's spelling wins."""
+    if answer.keys() <= _BY_NAME.keys():  # as the vendor writes them
+        return {_BY_NAME[name]: value for name, value in answer.items()}
     known = {_BY_NAME[name]: value for name, value in answer.items() if name in _BY_NAME}
-    if len(known) == len(answer):  # as the vendor writes them
-        return known
     unknown: dict[str, object] = {}
     for name, value in answer.items():
         if name in _BY_NAME:

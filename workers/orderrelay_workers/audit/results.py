@@ -92,8 +92,7 @@ def _insert(connection: sa.Connection, values: Sequence[dict[str, Any]]) -> None
         return
     try:
         with connection.begin_nested():
-            each = {name: [row[name] for row in values] for name in values[0]}
-            bulk.insert(connection, _table, each, then="ON CONFLICT DO NOTHING")
+            bulk.insert(connection, _table, _columns(values), then="ON CONFLICT DO NOTHING")
     except (exc.DBAPIError, exc.StatementError, ValueError, OverflowError) as error:
         if is_away(error):
             raise
@@ -112,16 +111,24 @@ def _values(row: Any) -> dict[str, Any] | None:
     except OperationResultInvalid:
         return None
     values: dict[str, Any] = {
-        name: None if (value := getattr(result, name)) is None else column(value) for name, column in _COLUMNS.items()
-    }
-    values["unknown_properties"] = _json(result.unknown_properties) if result.unknown_properties else None
-    values |= {
         "attempt_id": row.id,
         "job_id": row.job_id,
         "company_id": row.company_id,
         "received_at": row.ended_at,
     }
+    told: dict[str, Any] = vars(result)
+    for name, column in _COLUMNS:
+        if (value := told[name]) is not None:
+            values[name] = value if column is None else column(value)
+    if result.unknown_properties:
+        values["unknown_properties"] = _json(result.unknown_properties)
     return values
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as columns, but for those that none of them has: the vendor names half of its properties without a value."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _naive(value: datetime) -> datetime:
@@ -134,10 +141,6 @@ def _integer(value: int) -> int | None:
     return value if _SMALLEST <= value <= _LARGEST else None
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
 def _json(value: Any) -> str | None:
     try:
         return text(wire.dumps(value).decode("utf-8", "replace"))
@@ -145,8 +148,8 @@ def _json(value: Any) -> str | None:
         return None
 
 
-def _column_of(name: str) -> Callable[[Any], Any]:
-    """How a property's value, which is not None, becomes its column's."""
+def _column_of(name: str) -> Callable[[Any], Any] | None:
+    """How a property's value, which is not None, becomes its column's; None: it is the same."""
     if name in _JSON:
         return _json
     if name in _DATE_TIMES:
@@ -157,7 +160,7 @@ def _column_of(name: str) -> Callable[[Any], Any]:
         case sa.BigInteger():
             return _integer
         case _:
-            return _as_it_is
+            return None
 
 
-_COLUMNS: Final = {name: _column_of(name) for name in _PROPERTIES}
+_COLUMNS: Final = tuple((name, _column_of(name)) for name in _PROPERTIES)

@@ -18,6 +18,9 @@ _SECRET = re.compile(
     (?: (\\+["']) .*? (?:\3|\Z) | "(?:[^"\\]|\\.)*(?:"|\\?\Z) | '(?:[^'\\]|\\.)*(?:'|\\?\Z) | [^\s"'<>&,;}\\]+ )"""
 )
 
+#: Numbers and GUIDs, as every answer names them: there is nothing in them that is looked for below.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9-]*")
+
 #: What the vendor's ErrorNumbers mean, as far as they are known from elsewhere; for people only.
 ERROR_NUMBERS: Final = {
     1: "entity is null",
@@ -54,6 +57,8 @@ def short_text(value: str | bytes, limit: int = SHORT_TEXT_CHARACTERS) -> str:
         value: Text, or bytes that are read as UTF-8 as far as that goes.
         limit: The longest result, in characters; a cut is shown by "…".
     """
+    if len(value) <= limit and isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
     # Only the beginning is looked at, so that a body of megabytes costs nothing; 4 bytes hold any character.
     beginning = value[: limit * 8]
     text = beginning.decode("utf-8", "replace") if isinstance(beginning, bytes) else beginning
