@@ -110,7 +110,7 @@ class Ledger:
         """The end of a claim's request."""
         return Settlement(
             claim.job_id, claim.company_id, claim.token, claim.number, claim.body_digest, self.owner, exchange,
-            read_order_answer(exchange),
+            read_order_answer(exchange), fresh=claim.fresh,
         )  # fmt: skip
 
     def settle(self, *ends: tuple[Claim, Exchange]) -> Settled:

@@ -71,6 +71,29 @@ def test_a_success_is_one_transaction(ledger: Ledger) -> None:
     assert (attempt["body_digest"], attempt["stored_at"]) == (claim.body_digest, None)
 
 
+@pytest.mark.parametrize(
+    ("changed", "attempts", "alarms"),
+    [
+        ("token = '{other}'", 0, ["late_success"]),
+        ("attempts = 1, requests = 1", 2, []),
+        ("state = 'unknown'", 0, []),
+    ],
+)
+def test_a_success_is_not_written_over_what_came_meanwhile(
+    ledger: Ledger, changed: str, attempts: int, alarms: list[str]
+) -> None:
+    """A job that is no longer as it was claimed is read again, and so are those that are settled with it."""
+    claimed = ledger.book_and_claim(1, 2)
+    with ledger.engine.begin() as connection:
+        change = changed.format(other=uuid.uuid4().hex)
+        connection.exec_driver_sql(f"UPDATE job SET {change} WHERE external_id = 'order-1'")
+    ledger.settle(*((claim, created(77 + number)) for number, claim in enumerate(claimed)))
+    first, second = (ledger.job(claim.job_id) for claim in claimed)
+    assert (first["state"], first["attempts"]) == ("succeeded", attempts)
+    assert (second["state"], second["attempts"]) == ("succeeded", 1)
+    assert [event["kind"] for event in ledger.rows(schema.event) if event["alarm"]] == alarms
+
+
 def test_an_incomplete_answer_is_kept(ledger: Ledger) -> None:
     """What came of a broken answer is kept, and marked as incomplete."""
     [claim] = ledger.book_and_claim(1)

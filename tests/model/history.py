@@ -149,7 +149,7 @@ class History:
             batch.append(
                 Settlement(
                     claim.job_id, claim.company_id, claim.token, claim.number, claim.body_digest, held.worker.boot_id,
-                    exchange, verdict,
+                    exchange, verdict, fresh=claim.fresh,
                 )
             )  # fmt: skip
             held.settled += 1

@@ -111,7 +111,7 @@ MUTANTS: Final = (
     Mutant("leases never end", sweeping, "sweep", "gone = sa.or_(_job.lease_until < now, _job.owner.in_(dead))",
            "gone = _job.owner.in_(dead)"),
     Mutant("the sweep leaves no attempt", sweeping, "sweep", "attempts.write_attempts(connection, unanswered, now)", "pass"),
-    Mutant("settling twice counts twice", settling, "settle", "if (s.job_id, s.token) in known:", "if False:"),
+    Mutant("settling twice counts twice", settling, "_merge", "if (s.job_id, s.token) in known:", "if False:"),
     Mutant("a person's resend looks nothing up", people, "resend", "state=JobState.UNKNOWN,", "state=JobState.WAITING,"),
     Mutant("a second content replaces the first", booking, "_result",
            "content.get(job_id) != accepted.envelope.content_digest", "False"),

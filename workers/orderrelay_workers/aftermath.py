@@ -141,6 +141,7 @@ def _settlements(answered: Answered, worker: uuid.UUID) -> Iterable[Settlement]:
             verdict=verdict,
             place=place,
             orders=len(claims),
+            fresh=claim.fresh,
         )
 
 

@@ -1,7 +1,8 @@
 """What follows from what was seen. Pure: every rule about a job's next state stands here and nowhere else.
 
 `settle` takes the end of an order request, `weigh` the end of a look-up, `lapse` a claim whose worker is gone. Each
-takes the job as it is now, under the row lock, and gives the job as it shall be, with what is to be told about it.
+takes the job as it is now, under the row lock (or as it was claimed, where the write is on condition that it still is),
+and gives the job as it shall be, with what is to be told about it.
 """
 
 from __future__ import annotations

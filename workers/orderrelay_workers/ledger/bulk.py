@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: SQLite takes so many rows in one statement; each has at most 40 values, and 32,766 are allowed.
 _ROWS_AT_A_TIME: Final = 50
 
+#: Before the name of a column that must be something.
+_WAS: Final = "was_"
+
 
 def insert(
     connection: sa.Connection,
@@ -70,33 +73,50 @@ def insert_new(connection: sa.Connection, table: sa.Table, each: Mapping[str, Se
 
 
 def update(
-    connection: sa.Connection, table: sa.Table, ids: Sequence[Any], each: Mapping[str, Sequence[Any]]
-) -> None:  # fmt: skip
-    """Change rows that are locked already.
+    connection: sa.Connection,
+    table: sa.Table,
+    ids: Sequence[Any],
+    each: Mapping[str, Sequence[Any]],
+    same: Mapping[str, Any] | None = None,
+    *,
+    only_if: Mapping[str, Sequence[Any]] | None = None,
+) -> int:
+    """Change rows.
 
     Args:
         connection: The transaction.
         table: Where; its key is the column `id`.
-        ids: Which rows.
+        ids: Which rows, none twice. Where they are not locked already: in their order, so that nobody deadlocks.
         each: Column to its new values, one for each row.
+        same: Column to the new value that all rows get.
+        only_if: Column to what it must be in each row; a row where it is something else stays as it is.
+
+    Returns:
+        How many rows were changed.
     """
-    if not ids or not each:
-        return
-    given = {**each, "id": ids}
-    assigned = ", ".join(f"{name} = given.{name}" for name in each)
-    if connection.dialect.name == "sqlite":
+    same, only_if = same or {}, only_if or {}
+    if not ids or not (each or same):
+        return 0
+    given = {**each, **{f"{_WAS}{name}": values for name, values in only_if.items()}, "id": ids}
+    dialect = connection.dialect
+    is_sqlite = dialect.name == "sqlite"
+    assigned = [f"{name} = given.{name}" for name in each]
+    assigned += [f"{name} = {'?' if is_sqlite else f'%b::{_type(table, name, dialect)}'}" for name in same]
+    found = [f"{table.name}.id = given.id", *(f"{table.name}.{name} = given.{_WAS}{name}" for name in only_if)]
+    change = f"UPDATE {table.name} SET {', '.join(assigned)} FROM"  # noqa: S608  our own names
+    where = f"WHERE {' AND '.join(found)}"
+    if is_sqlite:
+        shared = next(zip(*_columns_for_sqlite(connection, table, {n: [v] for n, v in same.items()}), strict=True), ())
+        changed = 0
         for values, some in _some_at_a_time(_rows_for_sqlite(connection, table, given)):
-            connection.exec_driver_sql(
-                f"WITH given ({', '.join(given)}) AS ({values}) "  # noqa: S608  our own names
-                f"UPDATE {table.name} SET {assigned} FROM given WHERE {table.name}.id = given.id",
-                some,
-            )
-        return
-    connection.exec_driver_sql(
-        f"UPDATE {table.name} SET {assigned} FROM {_given(connection, table, given)} "  # noqa: S608  our own names
-        f"WHERE {table.name}.id = given.id",
-        tuple(list(values) for values in given.values()),
-    )
+            # The driver counts only the rows of a statement that begins with UPDATE.
+            rows = f"(WITH given ({', '.join(given)}) AS ({values}) SELECT * FROM given) AS given"  # noqa: S608  as above
+            changed += connection.exec_driver_sql(f"{change} {rows} {where}", (*shared, *some)).rowcount
+        return changed
+    return connection.exec_driver_sql(
+        f"{change} {_given(connection, table, given)} {where}",
+        (*same.values(), *(list(values) for values in given.values())),
+    ).rowcount
 
 
 def _rows_in(each: Mapping[str, Sequence[Any]]) -> int:
@@ -110,8 +130,14 @@ def _into(table: sa.Table, names: Iterable[str]) -> str:
 def _rows_for_sqlite(
     connection: sa.Connection, table: sa.Table, given: Mapping[str, Iterable[Any]]
 ) -> list[tuple[Any, ...]]:  # fmt: skip
-    columns = (_for_sqlite(connection.dialect, table.c[name], values) for name, values in given.items())
-    return list(zip(*columns, strict=True))
+    return list(zip(*_columns_for_sqlite(connection, table, given), strict=True))
+
+
+def _columns_for_sqlite(
+    connection: sa.Connection, table: sa.Table, given: Mapping[str, Iterable[Any]]
+) -> Iterator[Iterable[Any]]:  # fmt: skip
+    for name, values in given.items():
+        yield _for_sqlite(connection.dialect, table.c[name.removeprefix(_WAS)], values)
 
 
 def _some_at_a_time(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -162,4 +188,4 @@ def _given(connection: sa.Connection, table: sa.Table, names: Iterable[str]) -> 
 @cache
 def _type(table: sa.Table, name: str, dialect: Dialect) -> str:
     """How PostgreSQL calls a column's type."""
-    return table.c[name].type.compile(dialect)
+    return table.c[name.removeprefix(_WAS)].type.compile(dialect)

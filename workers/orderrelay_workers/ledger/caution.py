@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -87,19 +88,26 @@ class Standing:
 
 def read_standing(connection: sa.Connection) -> Standing:
     """Read what the ledger says of itself, as of now."""
-    counted = sa.select(sa.func.coalesce(sa.func.sum(schema.worker.c.claims), 0).label("claims")).subquery()
-    said = sa.select(counted.c.claims, schema.ledger).select_from(counted.outerjoin(schema.ledger, sa.true()))
-    row = connection.execute(said).one()
-    timeline = None
-    if tells_timeline(connection.engine):
-        found: str | None = connection.execute(TIMELINE).scalar_one()
-        timeline = None if found is None else int(found, 16)
+    asks_timeline = tells_timeline(connection.engine)
+    row = connection.execute(_said(asks_timeline=asks_timeline)).one()
+    timeline = int(row.present_timeline, 16) if asks_timeline and row.present_timeline is not None else None
     return Standing(
         int(row.claims), timeline, row.timeline, row.cautious_since, row.cautious_reason, row.cautious_by
     )  # fmt: skip
 
 
-def count_claims(connection: sa.Connection, owner: uuid.UUID, claims: int, *, made: int = 0) -> bool:
+@cache  # building it costs as much as running it
+def _said(*, asks_timeline: bool) -> sa.Select[Any]:
+    counted = sa.select(sa.func.coalesce(sa.func.sum(schema.worker.c.claims), 0).label("claims")).subquery()
+    said = sa.select(counted.c.claims, schema.ledger).select_from(counted.outerjoin(schema.ledger, sa.true()))
+    if asks_timeline:
+        said = said.add_columns(sa.literal_column(TIMELINE, sa.Text()).label("present_timeline"))
+    return said
+
+
+def count_claims(
+    connection: sa.Connection, owner: uuid.UUID, claims: int, *, made: int = 0, company: tuple[int, str] | None = None
+) -> bool:
     """Count a worker's claims, in the transaction that makes them.
 
     Each worker counts in its own row, so that claims of several do not wait for each other.
@@ -109,15 +117,33 @@ def count_claims(connection: sa.Connection, owner: uuid.UUID, claims: int, *, ma
         owner: Boot id of the worker.
         claims: How many are made now.
         made: How many the worker has made before, at least.
+        company: The company's id, and the alias that the worker knows it by: a restored backup may give its number to
+            another one. None: not looked at.
 
     Returns:
-        False if the ledger does not know that worker, or has forgotten claims of it.
+        False if the ledger does not know that worker, or has forgotten claims of it, or knows the company by another
+        alias; then nothing was counted.
     """
-    table = schema.worker
-    counted = (
-        sa.update(table).where(table.c.boot_id == owner, table.c.claims >= made).values(claims=table.c.claims + claims)
+    values: dict[str, object] = {"owner": owner, "more": claims, "made": made}
+    if company is not None:
+        values |= {"company": company[0], "alias": company[1]}
+    return connection.execute(_counting(of_company=company is not None), values).rowcount == 1
+
+
+@cache
+def _counting(*, of_company: bool) -> sa.Update:
+    table = schema.worker.c
+    counting = sa.update(schema.worker).where(
+        table.boot_id == sa.bindparam("owner"), table.claims >= sa.bindparam("made", type_=sa.BigInteger)
     )
-    return connection.execute(counted).rowcount == 1
+    if of_company:
+        called = schema.company.c
+        counting = counting.where(
+            sa.exists(
+                sa.select(1).where(called.id == sa.bindparam("company"), called.alias == sa.bindparam("alias"))
+            )
+        )  # fmt: skip
+    return counting.values(claims=table.claims + sa.bindparam("more", type_=sa.BigInteger))
 
 
 def recall(redis: redis.Redis, ledger_id: uuid.UUID) -> int | None:

@@ -14,18 +14,18 @@ import sqlalchemy as sa
 from orderrelay_shared.intake import BODY_VERSION
 from orderrelay_shared.states import JobState, Outcome
 from orderrelay_workers import decisions, lanes
-from orderrelay_workers.ledger import caution, companies, schema
+from orderrelay_workers.ledger import bulk, caution, schema
 from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.ledger.engine import clock, reading
-from orderrelay_workers.ledger.rows import lock_jobs, write_jobs
+from orderrelay_workers.ledger.rows import Names, lock_jobs, write_jobs
 from orderrelay_workers.vendor.answers import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    #: Of what is taken: the job, its ExternalId, its requests so far, whether one is in doubt, its body and the digest.
-    _Row = sa.Row[uuid.UUID, str, int, str | None, bytes, bytes]
+    #: Of what is taken: the columns of `_OF_CLAIMED`.
+    _Row = Sequence[Any]
 
 _job = schema.job.c
 _revision = schema.revision.c
@@ -48,6 +48,7 @@ class Claim:
         body_digest: SHA-256 of the body.
         claims: How many claims the ledger has counted, with those that were made together with this one.
         alone: Whether the order must not share its request with others: one of its requests has left, or is in doubt.
+        fresh: The job as it was claimed, if none of its requests had left; None: what is to be settled is read anew.
     """
 
     job_id: uuid.UUID
@@ -59,6 +60,15 @@ class Claim:
     body_digest: bytes
     claims: int
     alone: bool = True
+    fresh: Fresh | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A job that was claimed for its first request, and what is told of it."""
+
+    job: decisions.Job
+    names: Names
 
 
 def claim(
@@ -101,43 +111,45 @@ def claim(
         standing = caution.read_standing(connection)
         if (why := standing.went_back(remembered)) is not None:
             raise LedgerWentBack(why, standing)
+        claimed: dict[str, Any] = {
+            "since": now,
+            "token": token,
+            "owner": owner,
+            "claimed_at": now,
+            "lease_until": now + timedelta(seconds=lease_seconds),
+        }
         taking = _Taking(
             connection,
             company_id,
             standing.since is not None,
             now,
             latest_start=now + timedelta(seconds=start_seconds),
-            claim={
-                "state": str(JobState.IN_PROGRESS),
-                "since": now,
-                "token": token,
-                "owner": owner,
-                "claimed_at": now,
-                "lease_until": now + timedelta(seconds=lease_seconds),
-            },
+            claim={"state": str(JobState.IN_PROGRESS), **claimed},
         )
         rows = taking.take(limit, turn, retries, together)
         if not rows:
             return []
-        is_counted = caution.count_claims(connection, owner, len(rows), made=made)
-        if alias is not None and not (is_counted and companies.is_called(connection, company_id, alias)):
+        company = None if alias is None else (company_id, alias)
+        is_counted = caution.count_claims(connection, owner, len(rows), made=made, company=company)
+        if alias is not None and not is_counted:
             why = f"the database no longer knows this worker, or {alias} as the company that it was"
             raise LedgerWentBack(why, standing)
     claims = standing.claims + len(rows)
-    return [
-        Claim(
-            row.id,
-            company_id,
-            token,
-            row.external_id,
-            row.requests + 1,
-            row.body,
-            row.body_digest,
-            claims,
-            alone=row.requests > 0 or row.if_absent is not None,
+    made_now: list[Claim] = []
+    for job_id, external_id, requests, if_absent, body, digest, revision, attempts, due_at, lane, *more in rows:
+        not_before, deadline, content, called = more
+        alone = requests > 0 or if_absent is not None
+        fresh = None
+        if not alone and attempts == 0 and revision == 1:
+            job = decisions.Job(
+                job_id, company_id, JobState.IN_PROGRESS, due_at=due_at, lane=lane, not_before=not_before,
+                deadline=deadline, **claimed,
+            )  # fmt: skip
+            fresh = Fresh(job, Names(called, external_id, content))
+        made_now.append(
+            Claim(job_id, company_id, token, external_id, requests + 1, body, digest, claims, alone=alone, fresh=fresh)
         )
-        for row in rows
-    ]
+    return made_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +185,8 @@ class _Taking:
         query = _first_due_of_lane(cautious=self.is_cautious)
         rows = self.connection.execute(query, {**which, "of_lane": lane, "wanted": wanted}).all()
         if rows:
-            self.connection.execute(_TAKE, {"ids": [row.id for row in rows], **self.claim})
+            bulk.update(self.connection, schema.job, [row[0] for row in rows], {}, self.claim)
         return rows
-
-
-_TAKE = (
-    sa.update(schema.job)
-    .where(_job.id.in_(sa.bindparam("ids", expanding=True)))
-    .values(
-        {
-            name: sa.bindparam(name, type_=_job[name].type)
-            for name in ("state", "since", "token", "owner", "claimed_at", "lease_until")
-        }
-    )
-)
 
 
 # The statements are built once: building one costs as much as running it.
@@ -207,15 +207,20 @@ def _due(*, cautious: bool) -> sa.ColumnElement[bool]:
     return sa.and_(due, caution.is_cleared()) if cautious else due
 
 
+_OF_CLAIMED: tuple[sa.ColumnElement[Any], ...] = (
+    _job.id, _job.external_id, _job.requests, _job.if_absent, _revision.body, _revision.body_digest, _job.revision,
+    _job.attempts, _job.due_at, _job.lane, _job.not_before, _job.deadline, _revision.content_digest,
+    schema.company.c.alias,
+)  # fmt: skip
+
+
 @cache
-def _first_due_of_lane(*, cautious: bool) -> sa.Select[uuid.UUID, str, int, str | None, bytes, bytes]:
+def _first_due_of_lane(*, cautious: bool) -> sa.Select[Any]:
+    live = sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision)
     return (
-        sa.select(_job.id, _job.external_id, _job.requests, _job.if_absent, _revision.body, _revision.body_digest)
-        .join_from(
-            schema.job,
-            schema.revision,
-            sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision),
-        )
+        sa.select(*_OF_CLAIMED)
+        .join_from(schema.job, schema.revision, live)
+        .join(schema.company)
         .where(_due(cautious=cautious), _job.lane == sa.bindparam("of_lane"))
         .order_by(_job.due_at)
         .limit(sa.bindparam("wanted"))

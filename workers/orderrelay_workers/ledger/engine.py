@@ -100,7 +100,7 @@ def _open_postgres(url: sa.URL, application_name: str, statement_seconds: int) -
         driver: Any = engine.dialect.dbapi
         cursor = connection.cursor()
         try:
-            cursor.execute(TIMELINE.text)
+            cursor.execute(f"SELECT {TIMELINE}")
         except driver.OperationalError:  # says nothing about that
             pass
         except driver.Error:
@@ -189,10 +189,8 @@ def clock(connection: sa.Connection) -> datetime:
 
 _CLOCK = sa.text("SELECT clock_timestamp()")
 
-#: PostgreSQL's timeline, as the first eight hex digits of a log file's name; a standby has none of its own yet.
-TIMELINE = sa.text(
-    "SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
-)
+#: An expression for PostgreSQL's timeline: the first eight hex digits of a log file's name; a standby has none yet.
+TIMELINE = "CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END"
 
 
 def is_away(error: BaseException) -> bool:

@@ -1,10 +1,13 @@
-"""Jobs between the table and the decisions: read under a row lock, decided, written back in one statement."""
+"""Jobs between the table and the decisions: read under a row lock, decided, written back in one statement.
+
+Or not read at all: a job that succeeds by its first request is written on condition that it is as it was claimed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -135,6 +138,39 @@ def write_jobs(connection: sa.Connection, jobs: Sequence[Job], before: Mapping[u
     bulk.update(connection, schema.job, [job.id for job in jobs], {name: _column(name, jobs) for name in changed})
 
 
+def write_succeeded(connection: sa.Connection, jobs: Sequence[Job]) -> bool:
+    """Write jobs that have succeeded by the first request, which they were claimed for; in the order of their ids.
+
+    Returns:
+        Whether all of them still were in progress under that claim, and had had no other request. If not, some are
+        written nevertheless.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: Another job holds one of the vendor's ids.
+    """
+    if not jobs:
+        return True
+    columns = {name: _column(name, jobs) for name in _TOLD_OF_SUCCESS}
+    same = {name: values[0] for name, values in columns.items() if name not in _OF_EACH}
+    each = {name: columns[name] for name in _OF_EACH}
+    claimed: dict[str, Sequence[Any]] = {
+        "token": [job.token for job in jobs],
+        "state": [str(JobState.IN_PROGRESS)] * len(jobs),
+        "attempts": [0] * len(jobs),
+        "requests": [0] * len(jobs),
+    }
+    ids = [job.id for job in jobs]
+    return bulk.update(connection, schema.job, ids, each, same, only_if=claimed) == len(jobs)
+
+
+#: What a success changes; of a first request all but these is the same for all that are settled at one time.
+_OF_EACH: Final = ("vendor_id", "order_number", "reference")
+_TOLD_OF_SUCCESS: Final = (
+    *_OF_EACH, "state", "since", "attempts", "requests", "owner", "if_absent", "absent_at", "lookup_failing_since",
+    "error_number", "reason",
+)  # fmt: skip
+
+
 def _differs(name: str, pairs: Iterable[tuple[Job, Job]]) -> bool:
     get = attrgetter(name)
     # What was not touched is the same object, and most of these are compared by slow code.
@@ -160,11 +196,14 @@ def holders(
     wanted = set(vendor_ids)
     if not wanted:
         return {}
-    table = schema.job.c
-    query = sa.select(table.company_id, table.vendor_id, table.id).where(
-        table.company_id.in_(set(company_ids)), table.vendor_id.in_(wanted)
-    )
-    return {(row.company_id, row.vendor_id): row.id for row in connection.execute(query)}
+    rows = connection.execute(_HOLDERS, {"companies": list(set(company_ids)), "vendor_ids": list(wanted)})
+    return {(company_id, vendor_id): job_id for company_id, vendor_id, job_id in rows}
+
+
+_HOLDERS = sa.select(_job.company_id, _job.vendor_id, _job.id).where(
+    _job.company_id.in_(sa.bindparam("companies", expanding=True)),
+    _job.vendor_id.in_(sa.bindparam("vendor_ids", expanding=True)),
+)
 
 
 def write_events(

@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
-from orderrelay_shared.states import JobState
+from orderrelay_shared.states import JobState, Outcome
 from orderrelay_workers import decisions
 from orderrelay_workers.ledger import attempts, schema
 from orderrelay_workers.ledger.engine import clock
-from orderrelay_workers.ledger.rows import holders, lock_named_jobs, status_of, write_events, write_jobs
+from orderrelay_workers.ledger.rows import (
+    holders,
+    lock_named_jobs,
+    status_of,
+    write_events,
+    write_jobs,
+    write_succeeded,
+)
 
 if TYPE_CHECKING:
     import uuid
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orderrelay_shared.job_status import JobStatus
+    from orderrelay_workers.ledger.claims import Fresh
     from orderrelay_workers.vendor.answers import LookupVerdict, Verdict
     from orderrelay_workers.vendor.exchange import Exchange
 
@@ -39,6 +48,7 @@ class Settlement:
         verdict: What that means for this order.
         place: The order's place in the request, from 0.
         orders: How many orders were in the request.
+        fresh: The job as it was claimed, if the claim knows it: a success is then written without reading it again.
     """
 
     job_id: uuid.UUID
@@ -51,6 +61,7 @@ class Settlement:
     verdict: Verdict
     place: int = 0
     orders: int = 1
+    fresh: Fresh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +87,106 @@ class Settled:
     happenings: list[tuple[uuid.UUID, decisions.Happening]]
 
 
+class _NotAsClaimed(Exception):
+    """A job that had been claimed for its first request is no longer as it was then."""
+
+
 def settle(
     engine: sa.Engine, batch: Sequence[Settlement], policy: decisions.Policy, *, actor: str
 ) -> Settled:  # fmt: skip
     """Merge a batch of ended order requests into their jobs, in one transaction. Settling again changes nothing.
 
+    Nearly all end well at the first request, within their claim. Those are written on condition that the claim still
+    stands, and not read before; if one of them does not, or the vendor's id is that of another job, all are read.
+
     Raises:
         sqlalchemy.exc.SQLAlchemyError: Nothing was settled; the caller keeps the batch and tries again.
     """
+    usual: list[Settlement] = []
+    others: list[Settlement] = []
+    for s in batch:
+        (usual if s.fresh is not None and s.verdict.outcome is Outcome.CREATED else others).append(s)
+    if usual:
+        try:
+            return _settle(engine, usual, others, policy, actor)
+        except (_NotAsClaimed, exc.IntegrityError):
+            pass
+    return _settle(engine, [], batch, policy, actor)
+
+
+def _settle(
+    engine: sa.Engine,
+    usual: Sequence[Settlement],
+    others: Sequence[Settlement],
+    policy: decisions.Policy,
+    actor: str,
+) -> Settled:
     with engine.begin() as connection:
         now = clock(connection)
-        found, names = lock_named_jobs(connection, {s.job_id for s in batch})
-        jobs = dict(found)
-        created = {s.verdict.vendor_id for s in batch if s.verdict.vendor_id is not None}
-        held = holders(connection, {s.company_id for s in batch}, created)
-        known = _recorded(connection, [s for s in batch if not _is_awaited(s, jobs.get(s.job_id))])
+        statuses = _succeed(connection, usual, now, policy)
+        records = [_attempt(s) for s in usual]
         happenings: list[tuple[int, uuid.UUID, decisions.Happening]] = []
-        records: list[attempts.Attempt] = []
-        for s in batch:
-            if s.job_id not in jobs:
-                happenings.append((s.company_id, s.job_id, _of_forgotten_job(s)))
-                continue
-            if (s.job_id, s.token) in known:
-                continue
-            holder = held.get((s.company_id, s.verdict.vendor_id)) if s.verdict.vendor_id is not None else None
-            decision = decisions.settle(jobs[s.job_id], s.token, s.verdict, now, policy, holder)
-            jobs[s.job_id] = decision.job
-            if decision.job.vendor_id is not None:
-                held.setdefault((s.company_id, decision.job.vendor_id), s.job_id)
-            happenings += [(s.company_id, s.job_id, h) for h in decision.happenings]
-            records.append(_attempt(s))
+        if others:
+            statuses |= _merge(connection, others, now, policy, happenings, records)
         attempts.write_attempts(connection, records, now)
-        write_jobs(connection, list(jobs.values()), found)
         write_events(connection, now, actor, happenings)
-    statuses = {job_id: status_of(job, names[job_id]) for job_id, job in jobs.items()}
     return Settled(statuses, [(job_id, happening) for _, job_id, happening in happenings])
+
+
+def _succeed(
+    connection: sa.Connection, usual: Sequence[Settlement], now: datetime, policy: decisions.Policy
+) -> dict[uuid.UUID, JobStatus]:  # fmt: skip
+    """Write orders that were created by their first request, if their claims stand.
+
+    Raises:
+        _NotAsClaimed: One of them does not.
+    """
+    succeeded: list[decisions.Job] = []
+    statuses: dict[uuid.UUID, JobStatus] = {}
+    for s in sorted(usual, key=_by_job):
+        assert s.fresh is not None  # noqa: S101  for the type checker; the caller has looked
+        # That no other job holds the vendor's id is left to the table, which would refuse it.
+        job = decisions.settle(s.fresh.job, s.token, s.verdict, now, policy, None).job
+        succeeded.append(job)
+        statuses[job.id] = status_of(job, s.fresh.names)
+    if not write_succeeded(connection, succeeded):
+        raise _NotAsClaimed
+    return statuses
+
+
+def _by_job(s: Settlement) -> bytes:
+    return s.job_id.bytes
+
+
+def _merge(
+    connection: sa.Connection,
+    batch: Sequence[Settlement],
+    now: datetime,
+    policy: decisions.Policy,
+    happenings: list[tuple[int, uuid.UUID, decisions.Happening]],
+    records: list[attempts.Attempt],
+) -> dict[uuid.UUID, JobStatus]:
+    """Read jobs under their locks, decide, and write them; adds to what happened and to the attempts to be recorded."""
+    found, names = lock_named_jobs(connection, {s.job_id for s in batch})
+    jobs = dict(found)
+    created = {s.verdict.vendor_id for s in batch if s.verdict.vendor_id is not None}
+    held = holders(connection, {s.company_id for s in batch}, created)
+    known = _recorded(connection, [s for s in batch if not _is_awaited(s, jobs.get(s.job_id))])
+    for s in batch:
+        if s.job_id not in jobs:
+            happenings.append((s.company_id, s.job_id, _of_forgotten_job(s)))
+            continue
+        if (s.job_id, s.token) in known:
+            continue
+        holder = held.get((s.company_id, s.verdict.vendor_id)) if s.verdict.vendor_id is not None else None
+        decision = decisions.settle(jobs[s.job_id], s.token, s.verdict, now, policy, holder)
+        jobs[s.job_id] = decision.job
+        if decision.job.vendor_id is not None:
+            held.setdefault((s.company_id, decision.job.vendor_id), s.job_id)
+        happenings += [(s.company_id, s.job_id, h) for h in decision.happenings]
+        records.append(_attempt(s))
+    write_jobs(connection, list(jobs.values()), found)
+    return {job_id: status_of(job, names[job_id]) for job_id, job in jobs.items()}
 
 
 def _is_awaited(s: Settlement, job: decisions.Job | None) -> bool:
