@@ -16,6 +16,7 @@ from orderrelay_producers.async_producer import AsyncOrderProducer
 from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.estimate import Estimate
 from orderrelay_producers.job import AsyncJob, Job
+from orderrelay_producers.outbox import Outbox, OutboxJob
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_shared.job_status import JobStatus
@@ -37,6 +38,8 @@ __all__ = [
     "OrderInvalid",
     "OrderProducer",
     "OrderRow",
+    "Outbox",
+    "OutboxJob",
     "Priority",
     "Problem",
     "QueueFull",

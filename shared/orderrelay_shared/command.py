@@ -30,7 +30,7 @@ NEEDS_WORKER: Final = "needs: pip install 'orderrelay[worker]'"
 #: The order of the help page: first what a newcomer tries, then daily work, then operators' tools.
 _ORDER: Final = (
     *("demo", "enqueue", "status", "watch", "cancel", "worker", "simulator", "doctor", "init"),
-    *("audit", "parked", "pause", "resume", "rate", "console"),
+    *("outbox", "audit", "parked", "pause", "resume", "rate", "console"),
 )
 
 #: Some of what the extra brings: a command of the workers without them cannot run, though its module may load.

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from orderrelay_shared import environment
 from orderrelay_shared.environment import NESTED, PREFIX
 from orderrelay_shared.ids import EXTERNAL_ID_MAX_LENGTH
-from orderrelay_shared.urls import masked, redis_url_problem
+from orderrelay_shared.urls import masked, outbox_url_problem, redis_url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -55,6 +55,12 @@ class Allowed:
 
 def _redis_url(url: str) -> str:
     if (problem := redis_url_problem(url)) is not None:
+        raise ValueError(problem)
+    return url
+
+
+def _outbox_url(url: str | None) -> str | None:
+    if url is not None and (problem := outbox_url_problem(url)) is not None:
         raise ValueError(problem)
     return url
 
@@ -109,6 +115,13 @@ class ProducerSettings(BaseSettings):
 
     accept_on_disk: bool = False
     """Whether an order must be on Redis' disk before enqueue calls it accepted (WAITAOF; needs appendfsync always)."""
+
+    outbox_url: Annotated[
+        str | None,
+        AfterValidator(_outbox_url),
+        Allowed("postgresql://user:password@host:port/name, or sqlite:/// and an absolute path"),
+    ] = None
+    """Address of the database that holds a service's outbox, which is the service's own; for `orderrelay outbox`."""
 
     @classmethod
     def settings_customise_sources(

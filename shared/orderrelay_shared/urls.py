@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath, PureWindowsPath
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 #: What stands for anything that must not be shown.
@@ -12,6 +13,9 @@ _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
 
 #: The schemes of a Redis address.
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+#: The schemes of a PostgreSQL address; the last is SQLAlchemy's.
+OUTBOX_POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 
 def masked(url: str) -> str:
@@ -73,3 +77,22 @@ def redis_url_problem(url: str) -> str | None:
     if database and not (database.isascii() and database.isdigit()):
         return "has a path that is no database number; special characters in a password must be percent-encoded"
     return None
+
+
+def outbox_url_problem(url: str) -> str | None:
+    """What is wrong with an outbox's address, in words that show nothing of it but its scheme, or None."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "is no address"
+    if scheme == "sqlite":
+        path = rest.removeprefix("/")
+        is_absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+        return None if rest.startswith("/") and is_absolute else "names no absolute path of a file"
+    if scheme not in OUTBOX_POSTGRES_SCHEMES:
+        return f"has the scheme {scheme[:20]!r}, which is not supported"
+    try:
+        is_readable = urlsplit(url).port != 0
+    except ValueError:
+        is_readable = False
+    unreadable = "has no readable host and port; special characters in a password must be percent-encoded"
+    return None if is_readable else unreadable

@@ -20,6 +20,8 @@ from orderrelay_producers import (
     OrderInvalid,
     OrderProducer,
     OrderRow,
+    Outbox,
+    OutboxJob,
     Priority,
     Problem,
     QueueFull,
@@ -32,6 +34,7 @@ from orderrelay_producers import (
 from orderrelay_producers.testing import EnqueuedOrder, InMemoryAsyncOrderProducer, InMemoryOrderProducer
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator
 
 
@@ -146,6 +149,17 @@ async def in_a_test_of_a_loop(memory: InMemoryAsyncOrderProducer) -> None:
     assert_type(job, AsyncJob)
     memory.succeed(job)
     assert_type(memory.assert_enqueued(count=1), EnqueuedOrder)
+def enqueue_in_a_transaction(outbox: Outbox, connection: sqlite3.Connection, order: Order) -> None:
+    """In the caller's own, and at once after its commit."""
+    with connection:
+        job = outbox.enqueue(connection, order, company="acme", priority="urgent", due_at=None, deadline=None)
+    assert_type(job, OutboxJob)
+    assert_type(job.row, int)
+    assert_type(job.id, uuid.UUID)
+    assert_type(job.wait(timeout=60.0), JobStatus)
+    assert_type(outbox.send_now(job, timeout=1.0), int)
+    with Outbox("redis://127.0.0.1:6379/0") as another:
+        assert_type(another.enqueue(connection, {"CustomerNr": "013"}), OutboxJob)
 
 
 def mistakes(order: Order) -> None:

@@ -24,6 +24,8 @@ def test_the_public_names_are_these() -> None:
         "OrderInvalid",
         "OrderProducer",
         "OrderRow",
+        "Outbox",
+        "OutboxJob",
         "Priority",
         "Problem",
         "QueueFull",
@@ -43,7 +45,7 @@ def test_every_public_name_exists_and_is_explained() -> None:
 
 def test_a_producer_stays_light() -> None:
     """Importing the package, its commands too, loads nothing of what only workers need."""
-    heavy = "celery kombu sqlalchemy alembic httpx aiohttp structlog orderrelay_workers"
+    heavy = "celery kombu django psycopg sqlalchemy alembic httpx aiohttp structlog orderrelay_workers"
     program = (
         "import sys, orderrelay_producers, orderrelay_producers.commands\n"
         f"print(sorted(set({heavy.split()!r}) & set(sys.modules)))"

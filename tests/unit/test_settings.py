@@ -150,6 +150,7 @@ def test_everything_is_described() -> None:
         "ORDERRELAY_EXTERNAL_ID_MAX_LENGTH",
         "ORDERRELAY_ACCEPT_REPLICAS",
         "ORDERRELAY_ACCEPT_ON_DISK",
+        "ORDERRELAY_OUTBOX_URL",
     ]
     assert all(row.description for row in rows)
     assert (rows[1].type, rows[1].default) == ("whole number", "1000000")

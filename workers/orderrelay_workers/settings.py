@@ -289,7 +289,7 @@ def require_companies(settings: WorkerSettings) -> None:
 
 def secret_values(settings: WorkerSettings) -> frozenset[str]:
     """Every secret's plain text, for the log mask only."""
-    urls = (settings.redis_url, settings.broker_url, settings.database_url)
+    urls = (settings.redis_url, settings.broker_url, settings.database_url, settings.outbox_url or "")
     found = {password for url in urls for password in passwords_in(url)}
     for company in settings.companies.values():
         for name in type(company).model_fields:
