@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
 from orderrelay_producers.outbox_store import OutboxUnusable
 from orderrelay_producers.outbox_table import Database
-from orderrelay_producers.round_trip import ErrorReply, NoReply, round_trip
+from orderrelay_producers.round_trip import ErrorReply, NoReply, run
 from orderrelay_producers.safekeeping import Safekeeping
+from orderrelay_producers.steps import ask_redis
 from orderrelay_shared.intake import Envelope
 from orderrelay_shared.redis_connection import connect
 
@@ -186,13 +187,13 @@ class Relay:
                 envelopes.append(row.envelope)
             else:
                 found.refused.append((row, f"the row cannot be read: {row.envelope}"))
-        answers = accept(
-            self._redis,
+        steps = accept(
             envelopes,
             max_waiting=self._settings.max_waiting,
             deadline=time.monotonic() + timeout,
             safekeeping=self._safekeeping,
         )
+        answers = run(self._redis, steps)
         for row, answer in zip(readable, answers, strict=True):
             _sort(found, row, answer)
         return found
@@ -205,7 +206,7 @@ class Relay:
 
     def _ping(self) -> str | None:
         """Why Redis does not answer, or None."""
-        (reply,) = round_trip(self._redis, [("PING",)], deadline=time.monotonic() + self._answer_seconds)
+        reply = run(self._redis, ask_redis("PING", deadline=time.monotonic() + self._answer_seconds))
         if isinstance(reply, NoReply):
             return reply.reason
         return f"Redis refuses: {reply.text}" if isinstance(reply, ErrorReply) else None

@@ -149,6 +149,8 @@ async def in_a_test_of_a_loop(memory: InMemoryAsyncOrderProducer) -> None:
     assert_type(job, AsyncJob)
     memory.succeed(job)
     assert_type(memory.assert_enqueued(count=1), EnqueuedOrder)
+
+
 def enqueue_in_a_transaction(outbox: Outbox, connection: sqlite3.Connection, order: Order) -> None:
     """In the caller's own, and at once after its commit."""
     with connection:
