@@ -11,8 +11,9 @@ In an event loop `AsyncOrderProducer` has the same words, to be awaited.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orderrelay_producers import errors
-from orderrelay_producers.async_producer import AsyncOrderProducer
 from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.estimate import Estimate
 from orderrelay_producers.job import AsyncJob, Job
@@ -23,6 +24,19 @@ from orderrelay_shared.job_status import JobStatus
 from orderrelay_shared.operation_results import OperationResult
 from orderrelay_shared.orders import Order, OrderRow, Problem
 from orderrelay_shared.states import JobState, Priority
+
+if TYPE_CHECKING:
+    from orderrelay_producers.async_producer import AsyncOrderProducer
+else:
+
+    def __getattr__(name: str) -> object:
+        """Services without an event loop do not wait for asyncio to be imported."""
+        if name != "AsyncOrderProducer":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from orderrelay_producers.async_producer import AsyncOrderProducer  # noqa: PLC0415
+
+        return AsyncOrderProducer
+
 
 __all__ = [
     "AsyncJob",

@@ -44,8 +44,8 @@ def init(
     """Print the SQL that makes the table orderrelay_outbox, for a migration of your own; or run it. Safe to repeat.
 
     Exit code: 0 good, 2 usage or settings, 3 database unreachable.
-    Examples: orderrelay outbox init --for sqlite
-    orderrelay outbox init --for postgresql | psql shop
+    Example: orderrelay outbox init --for sqlite
+    Example: orderrelay outbox init --for postgresql
     ORDERRELAY_OUTBOX_URL=postgresql://shop@db/shop orderrelay outbox init --apply
     """
     from orderrelay_producers.outbox_store import database_of  # noqa: PLC0415  heavy; --help must be quick
@@ -81,8 +81,8 @@ def relay(
     its reason; those behind it go on. It needs ORDERRELAY_OUTBOX_URL and ORDERRELAY_REDIS_URL.
     Exit code: 0 good, 1 some were set aside, 2 settings or a missing table,
     3 with --once: something unreachable, or the queue full.
-    Examples: orderrelay outbox relay
-    orderrelay outbox relay --once --json
+    Example: orderrelay outbox relay
+    Example: orderrelay outbox relay --once --json
     """
     from orderrelay_producers.outbox_relay import Relay  # noqa: PLC0415  as above
     from orderrelay_shared.urls import masked  # noqa: PLC0415
@@ -156,8 +156,8 @@ def retry(
     """Let the relay try orders again that were set aside, when the cause is mended.
 
     Exit code: 0 good, 1 some rows were not set aside, 2 usage, settings or a missing table, 3 database unreachable.
-    Examples: orderrelay outbox retry 17 18
-    orderrelay outbox retry --all
+    Example: orderrelay outbox retry 17 18
+    Example: orderrelay outbox retry --all
     """
     wanted = sorted(set(rows or ()))
     if bool(wanted) == every:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import ResponseError
 
 from orderrelay_shared import keys, redis_connection
-from orderrelay_workers.diagnosis.of_clocks import ahead_seconds, redis_seconds
+from orderrelay_workers.clock_difference import ahead_seconds, redis_seconds
 from orderrelay_workers.gate import Gate, Kind
 from orderrelay_workers.metrics import REGISTRY
 from orderrelay_workers.readings_in_time import ReadingInTime

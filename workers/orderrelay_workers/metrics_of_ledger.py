@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from orderrelay_workers.audit import facts
 from orderrelay_workers.audit.watched import CompanyWatched, Watched, read_watched
-from orderrelay_workers.diagnosis.of_clocks import ahead_seconds
+from orderrelay_workers.clock_difference import ahead_seconds
 from orderrelay_workers.metrics import REGISTRY
 from orderrelay_workers.readings_in_time import ReadingInTime
 from orderrelay_workers.sidecar.resting import seconds_to_rest

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from orderrelay_workers.audit import facts
+from orderrelay_workers.clock_difference import ahead_seconds, redis_seconds
 from orderrelay_workers.diagnosis.findings import Finding, ok, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import redis
     import sqlalchemy as sa
@@ -26,19 +26,6 @@ def look_at_clocks(client: redis.Redis | None, engine: sa.Engine | None) -> list
     if engine is not None and not facts.is_file(engine):
         ahead["the database"] = ahead_seconds(lambda: facts.now(engine).timestamp())
     return judge_clocks(ahead) if ahead else []
-
-
-def redis_seconds(client: redis.Redis) -> float:
-    """Redis' clock, in epoch seconds."""
-    seconds, microseconds = client.time()
-    return seconds + microseconds / 1_000_000
-
-
-def ahead_seconds(ask: Callable[[], float]) -> float:
-    """How far a clock is ahead of this host's; the answer is taken to be of the middle of the round trip."""
-    before = time.time()
-    there = ask()
-    return there - (before + time.time()) / 2
 
 
 def judge_clocks(ahead: Mapping[str, float]) -> list[Finding]:
