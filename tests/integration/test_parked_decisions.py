@@ -72,7 +72,7 @@ def test_resolved_as_not_created_is_sent(
     """An order that a person did not find at the vendor is sent: looked up first, or at once without a look-up."""
     monkeypatch.setenv("ORDERRELAY_LOOKUP_PATH", lookup_path)
     result = orderrelay("parked", "resolve", "parked-1", "--not-created", "--why", "searched by Åsa")
-    assert (result.exit_code, result.stdout) == (0, "1 orders resolved as not created, and sent\n")
+    assert (result.exit_code, result.stdout) == (0, "1 order resolved as not created, and sent\n")
     assert job(ledger, "parked-1")["state"] == state
     [(kind, actor)] = events(ledger)
     assert kind == "resent_by_person"
@@ -99,7 +99,7 @@ def test_without_yes_nothing_is_done(ledger: Ledger) -> None:
     """A choice by options is told with its counts first."""
     result = orderrelay("parked", "resend", "--company", "acme", "--why", "try again")
     assert result.exit_code == 0
-    assert "1 orders would be sent again" in result.stdout
+    assert "1 order would be sent again" in result.stdout
     assert "1 parked of acme" in result.stdout
     assert job(ledger, "parked-1")["state"] == "parked"
 
