@@ -90,8 +90,11 @@ def enqueue(
     An order without ExternalId gets one that is derived from its content, so it is the same at every run.
     If it is stopped, by Ctrl-C too, it tells where to go on.
 
-    Exit code: 0 all taken, 1 some refused or in conflict, 2 wrong usage or an unreadable file, 3 Redis unreachable or
-    the queue full, 130 interrupted.
+    CSV is read to its end before anything is sent: if rows of one order stand apart, all of it is refused. Standard
+    input and pipes are copied into a temporary file for that, in the folder that TMPDIR names.
+
+    Exit code: 0 all taken, 1 some refused or in conflict, or all because rows stand apart, 2 wrong usage or an
+    unreadable file, 3 Redis unreachable or the queue full, 130 interrupted.
     Example: orderrelay enqueue orders.csv --dry-run
     Example: orderrelay enqueue orders.csv --rejects refused.csv
     Example: orderrelay enqueue orders.csv --encoding cp1252 --decimal comma
@@ -127,7 +130,7 @@ def enqueue(
                 start_in="order" if from_order > 1 else "line" if from_line > 1 else None,
             )
             if dry_run:
-                run.take(_dry(alias, terms))
+                run.take(_dry(alias, terms), anything_leaves=False)
             else:
                 producer = opened.enter_context(OrderProducer())
                 run.take(
@@ -145,12 +148,14 @@ def enqueue(
         run.interrupt(anything_leaves=not dry_run)
     if run.stopped is not None:
         typer.echo(f"{name}: stopped: {run.stopped}. {run.checked_so_far if dry_run else run.taken_so_far}", err=True)
+    elif run.returning:
+        typer.echo(f"{name}: {run.returning_so_often}", err=True)
     _tell_counts(run, alias, rejects, as_json=as_json, dry_run=dry_run)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
     if run.stopped is not None:
         raise typer.Exit(_UNREACHABLE if run.stopped_by_queue else _USAGE)
-    if run.refused or run.conflicts:
+    if run.refused or run.conflicts or run.returning:
         raise typer.Exit(_REFUSED)
 
 
@@ -168,8 +173,10 @@ def _tell_counts(run: FileRun, company: str, rejects: Path | None, *, as_json: b
             counts = {"valid": run.accepted, "refused": run.refused, "already": run.already, "conflicts": run.conflicts}
         next_start = {f"next_{run.counted_in}": run.next_start} if run.stopped is not None else {}
         form = str(run.form) if run.form is not None else None
-        print_json({**counts, "company": company, "format": form, "finished": run.stopped is None, **next_start})
-    elif run.stopped is None:
+        returning = {"returning": run.returning} if run.returning else {}
+        finished = run.stopped is None and not run.returning
+        print_json({**counts, **returning, "company": company, "format": form, "finished": finished, **next_start})
+    elif run.stopped is None and not run.returning:
         conflicts = f", {run.conflicts} in conflict" if run.conflicts else ""
         see = f" (see {rejects})" if rejects is not None and (run.refused or run.conflicts) else ""
         if dry_run:

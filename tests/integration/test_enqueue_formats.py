@@ -7,6 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,7 @@ from tests.integration.test_enqueue_command import arrived, invoke, line
 from tests.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     import redis
@@ -145,6 +148,114 @@ def test_a_place_that_cannot_be_is_a_mistake(run: Callable[..., Result], redis_c
     assert "counted in orders: use --from-order" in run("-", "--from-line", 2, stdin=array(line())).stderr
     assert run("-", "--from-order", 2, "--from-line", 2, stdin=table).exit_code == 2
     assert arrived(redis_client) == []
+
+
+#: Order 1 has its last row behind order 2.
+APART = HEADER + rows(1, "A-1") + rows(2, "A-2") + rows(1, "A-1", count=1) + rows(3, "A-3")
+
+
+def test_a_table_whose_rows_stand_apart_is_refused_whole(
+    run: Callable[..., Result], tmp_path: Path, redis_client: redis.Redis
+) -> None:
+    """Before the first rows of an order are taken as all of it: nothing is sent, and each place is told."""
+    file = tmp_path / "orders.csv"
+    file.write_text(APART + rows(2, "A-2", count=1), encoding="utf-8")
+    result = run(file)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    why = "the rows of one order must stand together"
+    assert result.stderr == (
+        f"{file} line 6, column OrderKey: was the key of the order at line 2: {why}\n"
+        f"{file} line 9, column OrderKey: was the key of the order at line 4: {why}\n"
+        f"{file}: refused, nothing was sent: a key returns in 2 places. Sort the file by that column, so that the rows "
+        "of one order stand together, and enqueue all of it\n"
+    )
+    counts = json.loads(run(file, "--json").stdout)
+    assert (counts["returning"], counts["finished"], counts["accepted"], counts["format"]) == (2, False, 0, "csv")
+    assert "next_line" not in counts
+    assert arrived(redis_client) == []
+
+
+def test_of_many_rows_that_stand_apart_only_some_are_told(
+    run: Callable[..., Result], redis_client: redis.Redis
+) -> None:
+    """A table that is sorted by something else does not fill the screen; the last line counts."""
+    result = run("-", stdin=(HEADER + "".join(rows(key, count=1) for key in [*range(30), *range(30)])).encode())
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 21
+    assert "a key returns in 30 places, of which 20 are told" in result.stderr.splitlines()[-1]
+    assert arrived(redis_client) == []
+
+
+@pytest.mark.parametrize("from_line", [4, 7])
+def test_rows_before_the_beginning_count_as_well(
+    run: Callable[..., Result], redis_client: redis.Redis, from_line: int
+) -> None:
+    """Where a run goes on, a row of an order that was taken may return, or one may have returned before."""
+    result = run("-", "--from-line", from_line, stdin=APART.encode())
+    assert result.exit_code == 1
+    assert "line 6, column OrderKey: was the key of the order at line 2" in result.stderr
+    assert arrived(redis_client) == []
+
+
+def test_a_table_that_cannot_be_looked_through_is_not_begun(
+    run: Callable[..., Result], redis_client: redis.Redis
+) -> None:
+    """What stands behind a quote that is not closed may belong to an order before it."""
+    result = run("-", stdin=(HEADER + rows(1, "A-1") + rows(2) + '3;"' + rows(1, "A-1")).encode())
+    assert result.exit_code == 2
+    assert "line 6 cannot be read as CSV" in result.stderr
+    assert "0 orders are taken" in result.stderr
+    assert arrived(redis_client) == []
+
+
+@contextmanager
+def piped(folder: Path, data: bytes) -> Generator[Path, None, None]:
+    """A pipe that can be read once, by name."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[data], daemon=True)
+    writer.start()
+    yield pipe
+    writer.join(30.0)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_table_from_a_pipe_is_looked_through_too(
+    run: Callable[..., Result], tmp_path: Path, redis_client: redis.Redis, pack: Callable[[bytes], bytes]
+) -> None:
+    """It is copied first, as it cannot be read twice."""
+    sound = HEADER + "".join(rows(key, f"B-{key}") for key in range(3000))  # More than a pipe holds, or any buffer.
+    for name, table, exit_code in [("sound", sound, 0), ("apart", sound + APART.removeprefix(HEADER), 1)]:
+        folder = tmp_path / name
+        folder.mkdir()
+        with piped(folder, pack(table.encode())) as pipe:
+            assert run(pipe).exit_code == exit_code
+    assert arrived(redis_client) == [f"B-{key}" for key in range(3000)]
+
+
+def test_a_pipe_that_cannot_be_copied_is_told(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+) -> None:
+    """With the way out; a file by name needs no copy."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    table = (HEADER + rows(1, "A-1")).encode()
+    with piped(tmp_path, table) as pipe:
+        result = run(pipe)
+    assert result.exit_code == 2
+    assert "cannot be copied into a temporary file: No such file or directory; let TMPDIR name a" in result.stderr
+    assert arrived(redis_client) == []
+    (tmp_path / "orders.csv").write_bytes(table)
+    assert run(tmp_path / "orders.csv").exit_code == 0
+
+
+def test_a_dry_run_tells_of_rows_that_stand_apart_in_the_same_words(run_dry: Callable[..., Result]) -> None:
+    """Beside all other mistakes, each time as one refused order."""
+    result = run_dry("-", stdin=(APART + rows(4, quantity="x")).encode())
+    assert result.exit_code == 1
+    assert "line 6, column OrderKey: was the key of the order at line 2: the rows of one" in result.stderr
+    assert "line 9, column Quantity" in result.stderr
+    assert result.stdout == "3 valid, 2 refused; nothing was sent\n"
 
 
 def test_refused_orders_of_a_table_are_a_table(run: Callable[..., Result], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 from orderrelay_producers.files.cells import Reading
 from orderrelay_producers.files.keys_seen import KeysSeen, NumberByKey
 from orderrelay_producers.files.records import FileFormat, FileUnreadable
-from orderrelay_producers.files.source import read_records
+from orderrelay_producers.files.source import look_through, read_records
+from orderrelay_producers.files.tables import keys_that_return
 from orderrelay_shared.orders import Order, OrderInvalid
 
 if TYPE_CHECKING:
     from orderrelay_producers.files.tables import TableOrder
+    from orderrelay_shared.order_problems import Problem
 
 HEADER = "OrderKey;CustomerNr;InvoiceDate;ExternalId;CustomerRowType;ProductNr;Quantity;Amount;Text;"
 SOUND = "1;013;2026-01-30;A-1;2;100-5t;1,5;350,50;;"
@@ -135,8 +138,38 @@ def test_a_key_that_comes_back_is_refused() -> None:
     orders = table(SOUND, SOUND.replace("1;013", "2;013"), SOUND)
     assert [told(order) for order in orders[:2]] == [[], []]
     assert told(orders[2]) == [
-        "line 4, column OrderKey: was the key of an order further up: the rows of one order must stand together"
+        "line 4, column OrderKey: was the key of the order at line 2: the rows of one order must stand together"
     ]
+
+
+@pytest.mark.parametrize("back", ["a-1", " A-1 "])
+def test_an_external_id_comes_back_as_one_order_however_it_is_written(back: str) -> None:
+    """Two that are one order elsewhere are one here too; a key of the table's own is compared as it stands."""
+    header = "ExternalId;CustomerNr;InvoiceDate;CustomerRowType;Text"
+    orders = table("A-1;1;2026-01-30;3;x", "B;1;2026-01-30;3;x", f"{back};;;3;x", header=header)
+    assert "was the key of the order at line 2" in told(orders[2])[0]
+    (order,) = table("A-1;1;2026-01-30;3;x", "a-1;;;3;x", header=header)
+    assert told(order) == ["line 3, column ExternalId: is 'a-1', but 'A-1' in line 2 of the same order"]
+    upper = SOUND.replace("1;", "K;", 1)
+    assert [told(order) for order in table(upper, upper.replace("K", "k"))] == [[], []]
+
+
+def test_rows_without_a_key_do_not_come_back() -> None:
+    """They are refused one by one, by another name."""
+    data = f"{HEADER}\n{SOUND[1:]}\n{SOUND}\n{SOUND[1:]}\n".encode()
+    assert list(keys_that_return(io.BytesIO(data), Reading())) == []
+
+
+def test_a_table_is_looked_through_from_where_it_stands() -> None:
+    """What was read before, as by another program from the same standard input, is no part of it."""
+    stream = io.BytesIO(b"not for us\n" + f"{HEADER}\n{SOUND}\n2{SOUND[1:]}\n{SOUND}\n".encode())
+    stream.readline()
+    problems: list[Problem] = []
+    with ExitStack() as closing:
+        form, again = look_through(stream, Reading(), None, problems.append, closing)
+        _, _, records = read_records(again, Reading(), form)
+        assert [record.number for record in records] == [2, 3, 4]
+    assert [problem.path for problem in problems] == ["line 4, column OrderKey"]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +237,7 @@ def test_numbers_are_kept_by_key_however_many() -> None:
 
 
 def test_a_text_is_new_once() -> None:
-    """However many were met between."""
+    """However many were met between; then it is told where that was."""
     seen = KeysSeen()
-    assert all(seen.add(str(number)) for number in range(3000))
-    assert not any(seen.add(str(number)) for number in range(3000))
+    assert not any(seen.add(str(number), number + 7) for number in range(3000))
+    assert [seen.add(str(number), 9999) for number in range(3000)] == list(range(7, 3007))

@@ -54,18 +54,18 @@ class NumberByKey:
 
 
 class KeysSeen:
-    """Which texts were met before."""
+    """Which texts were met before, and where first."""
 
     def __init__(self) -> None:
         self._seen = NumberByKey()
 
-    def add(self, text: str) -> bool:
-        """Note a text; False if it was met before."""
+    def add(self, text: str, place: int) -> int:
+        """Note a text with its place, a number above 0; the place where it was met first, or 0 if that is here."""
         key = digest_64(text.encode("utf-8", "surrogatepass"))
-        if self._seen[key]:
-            return False
-        self._seen[key] = 1
-        return True
+        first = self._seen[key]
+        if not first:
+            self._seen[key] = place
+        return first
 
 
 def digest_64(data: bytes) -> int:

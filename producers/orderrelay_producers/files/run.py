@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from orderrelay_producers.errors import OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.files.occurrences import Occurrences
 from orderrelay_producers.files.records import FileUnreadable
-from orderrelay_producers.files.source import read_records
+from orderrelay_producers.files.source import look_through, read_records
 from orderrelay_producers.report import LineResult, ReportLine
 from orderrelay_shared import wire
 from orderrelay_shared.orders import Order
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from orderrelay_producers.files.cells import Reading
     from orderrelay_producers.files.records import FileFormat, Record
     from orderrelay_producers.job import Job
+    from orderrelay_shared.order_problems import Problem
 
     #: Takes orders, and tells what became of each, in order.
     HandOver = Callable[[Iterable[Order | dict[str, object] | OrderInvalid]], Iterable[ReportLine]]
 
-#: So many orders that are already there are told one by one; of a large file that is run again all are.
-_MOST_ALREADY_TOLD: Final = 20
+#: So many orders that are already there are told one by one; of a large file that is run again all are. Keys that
+#: return likewise: of a table that is sorted by something else most do.
+_MOST_TOLD: Final = 20
 
 #: Longer orders, in bytes, are made into an `Order` first, which tells whether it is too large before it has an id.
 _LONGEST_SIMPLE_ORDER: Final = 100_000
@@ -55,6 +57,7 @@ class FileRun:
         refused: Orders that break the rules.
         conflicts: Orders whose ExternalId belongs to another order.
         maybe_taken: Orders of which it is not known.
+        returning: Places where a key of a table returns; if there are any, nothing was taken.
         some_job: A job to follow: the first that was accepted, or else that was there already.
         form: The format, as soon as it is known.
         next_start: Where another run has to begin: of every order before it is known and told what became of it.
@@ -87,7 +90,7 @@ class FileRun:
         self._start_in = start_in
         self._header = b""
         self._under_way: deque[Record] = deque()
-        self.accepted = self.already = self.refused = self.conflicts = self.maybe_taken = 0
+        self.accepted = self.already = self.refused = self.conflicts = self.maybe_taken = self.returning = 0
         self.some_job: Job | None = None
         self.form = form
         self.next_start = start
@@ -117,6 +120,16 @@ class FileRun:
         )
 
     @property
+    def returning_so_often(self) -> str:
+        """That the whole file was refused, for people."""
+        places = f"{self.returning} places" if self.returning > 1 else "1 place"
+        told = f", of which {_MOST_TOLD} are told" if self.returning > _MOST_TOLD else ""
+        return (
+            f"refused, nothing was sent: a key returns in {places}{told}. Sort the file by that column, so that the "
+            "rows of one order stand together, and enqueue all of it"
+        )
+
+    @property
     def checked_so_far(self) -> str:
         """What a dry run that was stopped has found, for people."""
         conflicts = f", {self.conflicts} in conflict" if self.conflicts else ""
@@ -127,17 +140,41 @@ class FileRun:
         self.maybe_taken += len(self._under_way) if anything_leaves else 0
         self.stopped = f"interrupted at {self.counted_in} {self.next_start}"
 
-    def take(self, hand_over: HandOver) -> None:
+    def take(self, hand_over: HandOver, *, anything_leaves: bool = True) -> None:
         """Go through the file, until its end or until something stops the run.
+
+        Before anything leaves, a table is looked through for keys that return, and if there are any, none of it is
+        taken: an order would be made of its first rows before the others are met.
 
         Args:
             hand_over: Who takes the orders.
+            anything_leaves: False if they are only checked; each key that returns is one refused order then.
 
         Raises:
             UnknownCompany: That is no company alias, or no worker serves it.
         """
-        for line in hand_over(self._orders()):
-            self._settle(self._under_way.popleft(), line)
+        with ExitStack() as closing:
+            if anything_leaves and not self._look_through(closing):
+                return
+            for line in hand_over(self._orders()):
+                self._settle(self._under_way.popleft(), line)
+
+    def _look_through(self, closing: ExitStack) -> bool:
+        """Whether all of the file may be taken."""
+        try:
+            self.form, self._stream = look_through(
+                self._stream, self._reading, self.form, self._tell_returning, closing
+            )
+        except FileUnreadable as error:
+            self.stopped = str(error)
+        except OSError as error:
+            self.stopped = f"cannot be read further: {error.strerror}"
+        return self.stopped is None and not self.returning
+
+    def _tell_returning(self, problem: Problem) -> None:
+        self.returning += 1
+        if self.returning <= _MOST_TOLD:
+            self._say(f"{self._name} {problem.path}: {problem.message}")
 
     def _orders(self) -> Iterator[Order | dict[str, object] | OrderInvalid]:
         number, following = 0, 1
@@ -216,9 +253,9 @@ class FileRun:
                 self._stop(record, outcome.error)
 
     def _tell_already(self, record: Record, job: Job | None) -> None:
-        if self.already <= _MOST_ALREADY_TOLD:
+        if self.already <= _MOST_TOLD:
             self._tell(record, "", f"already there, job {job.id}" if job else "stands in this file twice")
-        elif self.already == _MOST_ALREADY_TOLD + 1:
+        elif self.already == _MOST_TOLD + 1:
             self._say(f"{self._name}: more orders are already there; from here on they are only counted")
 
     def _refuse(self, record: Record, error: Exception | None) -> None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
+import tempfile
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from orderrelay_producers.files.arrays import read_elements
 from orderrelay_producers.files.columns import looks_like_header
 from orderrelay_producers.files.lines import read_lines
 from orderrelay_producers.files.records import BYTE_ORDER_MARK, FileFormat, FileUnreadable
-from orderrelay_producers.files.tables import read_table
+from orderrelay_producers.files.tables import keys_that_return, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import BinaryIO
 
     from typing_extensions import Buffer
 
     from orderrelay_producers.files.cells import Reading
     from orderrelay_producers.files.records import Record
+    from orderrelay_shared.order_problems import Problem
 
 _BUFFER_BYTES: Final = 128 * 1024
 _GZIP: Final = b"\x1f\x8b"
@@ -68,6 +71,66 @@ class _Rejoined(io.RawIOBase):
         return len(piece)
 
 
+class _Noted(io.RawIOBase):
+    """A stream that keeps what is read of it.
+
+    Args:
+        rest: The stream; it is not closed with this.
+
+    Attributes:
+        kept: What was read.
+    """
+
+    def __init__(self, rest: BinaryIO) -> None:
+        self._rest = cast("Any", rest)
+        self.kept = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        piece = self._rest.read1(len(view))
+        view[: len(piece)] = piece
+        self.kept += piece
+        return len(piece)
+
+
+def look_through(
+    stream: BinaryIO, reading: Reading, wanted: FileFormat | None, told: Callable[[Problem], None], closing: ExitStack
+) -> tuple[FileFormat, BinaryIO]:
+    """Read a table to its end, to know of each key that returns before an order is made of its first rows.
+
+    What cannot be read twice is copied into a temporary file first, as it stands. A file of another format holds each
+    order in one piece, so only its beginning is looked at, and lines from a pipe are taken as they come.
+
+    Args:
+        stream: The file, opened for bytes.
+        reading: How the cells of a table are read.
+        wanted: The format; None: the one that the file seems to have.
+        told: Is told each place where a key returns.
+        closing: Closes the temporary file.
+
+    Returns:
+        The format, and the same bytes, for `read_records`.
+
+    Raises:
+        FileUnreadable: The beginning tells that it holds no orders, or the table cannot be read to its end.
+    """
+    with _told_as_unreadable():
+        form, again = _told_format(stream, wanted)
+        if form is not FileFormat.CSV:
+            return form, again
+        if not again.seekable():
+            again = _copied(again, closing)
+        begin = again.tell()
+        _, table = _opened(again, form)
+        for problem in keys_that_return(table, reading):
+            told(problem)
+        again.seek(begin)
+        return form, again
+
+
 def read_records(
     stream: BinaryIO, reading: Reading, wanted: FileFormat | None = None
 ) -> tuple[FileFormat, bytes, Iterator[Record]]:
@@ -86,22 +149,56 @@ def read_records(
         FileUnreadable: The beginning tells that it holds no orders.
     """
     with _told_as_unreadable():
-        unpacked = _unpacked(stream)
-        head = _head(unpacked)
-        form = wanted if wanted is not None else _format_of(head)
-        whole = cast("BinaryIO", io.BufferedReader(_Rejoined(head, unpacked), _BUFFER_BYTES))
+        form, whole = _opened(stream, wanted)
         if form is FileFormat.CSV:
             header, records = read_table(whole, reading)
             return form, header, _guarded(records)
     return form, b"", _guarded(read_lines(whole) if form is FileFormat.JSONL else read_elements(whole))
 
 
+def _told_format(stream: BinaryIO, wanted: FileFormat | None) -> tuple[FileFormat, BinaryIO]:
+    """The format, and the same bytes from the beginning."""
+    if stream.seekable():
+        begin = stream.tell()
+        form, _ = _opened(stream, wanted)
+        stream.seek(begin)
+        return form, stream
+    noted = _Noted(stream)
+    form, _ = _opened(_buffered(noted), wanted)
+    return form, _buffered(_Rejoined(noted.kept, stream))
+
+
+def _copied(stream: BinaryIO, closing: ExitStack) -> BinaryIO:
+    try:
+        with ExitStack() as failing:
+            copy = failing.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, copy, _BUFFER_BYTES)
+            copy.seek(0)
+            closing.enter_context(failing.pop_all())
+    except OSError as error:
+        raise FileUnreadable(
+            f"cannot be copied into a temporary file: {error.strerror}; let TMPDIR name a folder with room, or "
+            "enqueue a file by its name"
+        ) from None
+    return cast("BinaryIO", copy)
+
+
+def _opened(stream: BinaryIO, wanted: FileFormat | None) -> tuple[FileFormat, BinaryIO]:
+    """The format, and the file unpacked, from its beginning."""
+    unpacked = _unpacked(stream)
+    head = _head(unpacked)
+    form = wanted if wanted is not None else _format_of(head)
+    return form, _buffered(_Rejoined(head, unpacked))
+
+
 def _unpacked(stream: BinaryIO) -> BinaryIO:
     head = stream.read(4)
-    whole = cast("BinaryIO", io.BufferedReader(_Rejoined(head, stream), _BUFFER_BYTES))
-    if not head.startswith(_GZIP):
-        return whole
-    return cast("BinaryIO", io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=whole, mode="rb")), _BUFFER_BYTES))
+    whole = _buffered(_Rejoined(head, stream))
+    return _buffered(cast("Any", gzip.GzipFile(fileobj=whole, mode="rb"))) if head.startswith(_GZIP) else whole
+
+
+def _buffered(raw: io.RawIOBase) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(raw, _BUFFER_BYTES))
 
 
 def _head(stream: BinaryIO) -> bytes:

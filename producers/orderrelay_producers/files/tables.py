@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from orderrelay_producers.files.columns import Column, Columns, cells_of, delimiter_of, is_separator_line, read_header
 from orderrelay_producers.files.keys_seen import KeysSeen
 from orderrelay_producers.files.records import BYTE_ORDER_MARK, RECORD_MAX_BYTES, FileUnreadable
+from orderrelay_shared.ids import fold_external_id
 from orderrelay_shared.order_problems import OrderInvalid, Problem
 
 if TYPE_CHECKING:
@@ -93,6 +94,28 @@ def read_table(stream: BinaryIO, reading: Reading) -> tuple[bytes, Iterator[Tabl
     Raises:
         FileUnreadable: The header is no list of known columns; while the orders are read, that a line cannot be.
     """
+    header, columns, rows = _begin(stream, reading)
+    return header, (_order(gathered, columns, first) for gathered, first in _gathered(rows, columns))
+
+
+def keys_that_return(stream: BinaryIO, reading: Reading) -> Iterator[Problem]:
+    """Where a key comes again after rows of other orders: an order that was made of its first rows would lack some.
+
+    Args:
+        stream: The file, opened for bytes.
+        reading: What is known of it.
+
+    Raises:
+        FileUnreadable: As of `read_table`, and at once; what stands behind such a place is not known.
+    """
+    _, columns, rows = _begin(stream, reading)
+    for gathered, first in _gathered(rows, columns):
+        if first:
+            yield _returned(gathered[0], columns, first)
+
+
+def _begin(stream: BinaryIO, reading: Reading) -> tuple[bytes, Columns, Iterator[_Row]]:
+    """The lines up to and with the header, its columns, and the rows below."""
     lines = _Lines(stream, reading.encoding)
     first = lines.read()
     delimiter = None
@@ -102,7 +125,7 @@ def read_table(stream: BinaryIO, reading: Reading) -> tuple[bytes, Iterator[Tabl
     delimiter = delimiter or delimiter_of(first)
     header = cells_of(first, delimiter)
     columns = read_header(lines.number, header, reading.decimal)
-    return lines.take(), _orders(_rows(lines, delimiter), columns)
+    return lines.take(), columns, _rows(lines, delimiter)
 
 
 class _Lines:
@@ -177,16 +200,19 @@ def _advice(text: str) -> str:
     return "; save it with line ends of Unix or Windows" if "new-line" in text else ""
 
 
-def _orders(rows: Iterator[_Row], columns: Columns) -> Iterator[TableOrder]:
-    """Put together the rows that have one key and stand together."""
+def _gathered(rows: Iterator[_Row], columns: Columns) -> Iterator[tuple[list[_Row], int]]:
+    """The rows that have one key and stand together, and the line where that key began before, or 0."""
     seen = KeysSeen()
     key_at = columns.key.at
+    fold = columns.key.name == "ExternalId"
     gathered: list[_Row] = []
-    key = None
+    key = ""
     for row in rows:
         own = row.cells[key_at].strip() if key_at < len(row.cells) else ""
+        if fold:
+            own = fold_external_id(own)  # "A-1" and "a-1" are one order.
         if gathered and (own != key or not own):
-            yield _order(gathered, columns, returned=not seen.add(key or ""))
+            yield gathered, _first_line(seen, key, gathered)
             gathered = []
         key = own
         gathered.append(row)
@@ -196,10 +222,14 @@ def _orders(rows: Iterator[_Row], columns: Columns) -> Iterator[TableOrder]:
                 f"is column {columns.key.written} what tells orders apart?"
             )
     if gathered:
-        yield _order(gathered, columns, returned=not seen.add(key or ""))
+        yield gathered, _first_line(seen, key, gathered)
 
 
-def _order(rows: list[_Row], columns: Columns, *, returned: bool) -> TableOrder:
+def _first_line(seen: KeysSeen, key: str, rows: list[_Row]) -> int:
+    return seen.add(key, rows[0].line) if key else 0  # Rows without a key are no order at all.
+
+
+def _order(rows: list[_Row], columns: Columns, key_began_at: int) -> TableOrder:
     problems: list[Problem] = []
     first = rows[0]
     if any(len(row.cells) != columns.width for row in rows):
@@ -207,9 +237,8 @@ def _order(rows: list[_Row], columns: Columns, *, returned: bool) -> TableOrder:
         return TableOrder(rows, columns, OrderInvalid(problems))
     if not first.cells[columns.key.at].strip():
         problems.append(_problem(first, columns.key, "is empty: it tells in each row which order that belongs to"))
-    elif returned:
-        message = "was the key of an order further up: the rows of one order must stand together"
-        problems.append(_problem(first, columns.key, message))
+    elif key_began_at:
+        problems.append(_returned(first, columns, key_began_at))
     for row in rows:
         problems += [
             Problem(f"line {row.line}, column {index + 1}", "has a value but no name in the header")
@@ -221,6 +250,11 @@ def _order(rows: list[_Row], columns: Columns, *, returned: bool) -> TableOrder:
         _keep_alike(row, first, columns.head, order, problems)
     order["InvoiceRows"] = [_values(row, columns.row, problems) for row in rows]
     return TableOrder(rows, columns, OrderInvalid(problems) if problems else order)
+
+
+def _returned(row: _Row, columns: Columns, key_began_at: int) -> Problem:
+    message = f"was the key of the order at line {key_began_at}: the rows of one order must stand together"
+    return _problem(row, columns.key, message)
 
 
 def _values(row: _Row, columns: tuple[Column, ...], problems: list[Problem]) -> dict[str, object]:
