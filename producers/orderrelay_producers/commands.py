@@ -90,10 +90,10 @@ def enqueue(
     An order without ExternalId gets one that is derived from its content, so it is the same at every run.
     If it is stopped, by Ctrl-C too, it tells where to go on.
 
-    CSV is read to its end before anything is sent: if rows of one order stand apart, all of it is refused. Standard
-    input and pipes are copied into a temporary file for that, in the folder that TMPDIR names.
+    CSV is read to its end before anything is sent: if rows of one order stand apart, or a row has no key, all of it is
+    refused. Standard input and pipes are copied into a temporary file for that, in the folder that TMPDIR names.
 
-    Exit code: 0 all taken, 1 some refused or in conflict, or all because rows stand apart, 2 wrong usage or an
+    Exit code: 0 all taken, 1 some refused or in conflict, or a whole CSV because of its keys, 2 wrong usage or an
     unreadable file, 3 Redis unreachable or the queue full, 130 interrupted.
     Example: orderrelay enqueue orders.csv --dry-run
     Example: orderrelay enqueue orders.csv --rejects refused.csv
@@ -148,14 +148,14 @@ def enqueue(
         run.interrupt(anything_leaves=not dry_run)
     if run.stopped is not None:
         typer.echo(f"{name}: stopped: {run.stopped}. {run.checked_so_far if dry_run else run.taken_so_far}", err=True)
-    elif run.returning:
-        typer.echo(f"{name}: {run.returning_so_often}", err=True)
+    elif run.astray:
+        typer.echo(f"{name}: {run.refused_whole}", err=True)
     _tell_counts(run, alias, rejects, as_json=as_json, dry_run=dry_run)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
     if run.stopped is not None:
         raise typer.Exit(_UNREACHABLE if run.stopped_by_queue else _USAGE)
-    if run.refused or run.conflicts or run.returning:
+    if run.refused or run.conflicts or run.astray:
         raise typer.Exit(_REFUSED)
 
 
@@ -173,10 +173,10 @@ def _tell_counts(run: FileRun, company: str, rejects: Path | None, *, as_json: b
             counts = {"valid": run.accepted, "refused": run.refused, "already": run.already, "conflicts": run.conflicts}
         next_start = {f"next_{run.counted_in}": run.next_start} if run.stopped is not None else {}
         form = str(run.form) if run.form is not None else None
-        returning = {"returning": run.returning} if run.returning else {}
-        finished = run.stopped is None and not run.returning
-        print_json({**counts, **returning, "company": company, "format": form, "finished": finished, **next_start})
-    elif run.stopped is None and not run.returning:
+        astray = {"astray": run.astray} if run.astray else {}
+        finished = run.stopped is None and not run.astray
+        print_json({**counts, **astray, "company": company, "format": form, "finished": finished, **next_start})
+    elif run.stopped is None and not run.astray:
         conflicts = f", {run.conflicts} in conflict" if run.conflicts else ""
         see = f" (see {rejects})" if rejects is not None and (run.refused or run.conflicts) else ""
         if dry_run:

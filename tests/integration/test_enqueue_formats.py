@@ -167,12 +167,21 @@ def test_a_table_whose_rows_stand_apart_is_refused_whole(
     assert result.stderr == (
         f"{file} line 6, column OrderKey: was the key of the order at line 2: {why}\n"
         f"{file} line 9, column OrderKey: was the key of the order at line 4: {why}\n"
-        f"{file}: refused, nothing was sent: a key returns in 2 places. Sort the file by that column, so that the rows "
-        "of one order stand together, and enqueue all of it\n"
+        f"{file}: refused, nothing was sent: orders would lack rows, because of 2 places. Give each row the key of "
+        "its order, sort the file by that column, and enqueue all of it\n"
     )
     counts = json.loads(run(file, "--json").stdout)
-    assert (counts["returning"], counts["finished"], counts["accepted"], counts["format"]) == (2, False, 0, "csv")
+    assert (counts["astray"], counts["finished"], counts["accepted"], counts["format"]) == (2, False, 0, "csv")
     assert "next_line" not in counts
+    assert arrived(redis_client) == []
+
+
+def test_a_table_with_a_row_of_no_order_is_refused_whole(run: Callable[..., Result], redis_client: redis.Redis) -> None:
+    """It may belong to the order above, as people leave cells empty that would say the same again."""
+    table = (HEADER + rows(1, "A-1") + ";;;;3;;;\n" + rows(2, "A-2")).encode()
+    result = run("-", stdin=table)
+    assert result.exit_code == 1
+    assert "line 4, column OrderKey: is empty: it tells in each row which order that belongs to" in result.stderr
     assert arrived(redis_client) == []
 
 
@@ -183,7 +192,7 @@ def test_of_many_rows_that_stand_apart_only_some_are_told(
     result = run("-", stdin=(HEADER + "".join(rows(key, count=1) for key in [*range(30), *range(30)])).encode())
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 21
-    assert "a key returns in 30 places, of which 20 are told" in result.stderr.splitlines()[-1]
+    assert "orders would lack rows, because of 30 places, of which 20 are told" in result.stderr.splitlines()[-1]
     assert arrived(redis_client) == []
 
 

@@ -12,7 +12,7 @@ from orderrelay_producers.files.cells import Reading
 from orderrelay_producers.files.keys_seen import KeysSeen, NumberByKey
 from orderrelay_producers.files.records import FileFormat, FileUnreadable
 from orderrelay_producers.files.source import look_through, read_records
-from orderrelay_producers.files.tables import keys_that_return
+from orderrelay_producers.files.tables import rows_astray
 from orderrelay_shared.orders import Order, OrderInvalid
 
 if TYPE_CHECKING:
@@ -154,10 +154,23 @@ def test_an_external_id_comes_back_as_one_order_however_it_is_written(back: str)
     assert [told(order) for order in table(upper, upper.replace("K", "k"))] == [[], []]
 
 
-def test_rows_without_a_key_do_not_come_back() -> None:
-    """They are refused one by one, by another name."""
-    data = f"{HEADER}\n{SOUND[1:]}\n{SOUND}\n{SOUND[1:]}\n".encode()
-    assert list(keys_that_return(io.BytesIO(data), Reading())) == []
+@pytest.mark.parametrize(
+    ("header", "row", "place"),
+    [
+        ("OrderKey;CustomerNr;Text", ";013;x", "line 3, column OrderKey"),
+        ("OrderKey;CustomerNr;Text", ";013", "line 3, column OrderKey"),
+        ("OrderKey;CustomerNr;Text", "2;013;x;y", None),  # Whatever else it is, it is order 2's.
+        ("CustomerNr;OrderKey;Text", "013;;x", "line 3, column OrderKey"),
+        ("CustomerNr;OrderKey;Text", "0;13;1;x", "line 3"),
+        ("CustomerNr;OrderKey;Text", "013", "line 3"),
+        ("CustomerNr;OrderKey;Text", "013;1;x;y", None),  # Order 1 is refused with it.
+    ],
+)
+def test_a_row_that_does_not_surely_tell_its_order_is_astray(header: str, row: str, place: str | None) -> None:
+    """An order that is whole without it cannot be told from one that lacks it."""
+    first = "1;013;x" if header.startswith("OrderKey") else "013;1;x"
+    found = [problem.path for problem in rows_astray(io.BytesIO(f"{header}\n{first}\n{row}\n".encode()), Reading())]
+    assert found == ([place] if place else [])
 
 
 def test_a_table_is_looked_through_from_where_it_stands() -> None:

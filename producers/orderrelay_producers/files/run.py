@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     #: Takes orders, and tells what became of each, in order.
     HandOver = Callable[[Iterable[Order | dict[str, object] | OrderInvalid]], Iterable[ReportLine]]
 
-#: So many orders that are already there are told one by one; of a large file that is run again all are. Keys that
-#: return likewise: of a table that is sorted by something else most do.
+#: So many orders that are already there are told one by one; of a large file that is run again all are. Rows
+#: that stand astray likewise: of a table that is sorted by something else most do.
 _MOST_TOLD: Final = 20
 
 #: Longer orders, in bytes, are made into an `Order` first, which tells whether it is too large before it has an id.
@@ -57,7 +57,7 @@ class FileRun:
         refused: Orders that break the rules.
         conflicts: Orders whose ExternalId belongs to another order.
         maybe_taken: Orders of which it is not known.
-        returning: Places where a key of a table returns; if there are any, nothing was taken.
+        astray: Places in a table with rows that another order may lack; if there are any, nothing was taken.
         some_job: A job to follow: the first that was accepted, or else that was there already.
         form: The format, as soon as it is known.
         next_start: Where another run has to begin: of every order before it is known and told what became of it.
@@ -90,7 +90,7 @@ class FileRun:
         self._start_in = start_in
         self._header = b""
         self._under_way: deque[Record] = deque()
-        self.accepted = self.already = self.refused = self.conflicts = self.maybe_taken = self.returning = 0
+        self.accepted = self.already = self.refused = self.conflicts = self.maybe_taken = self.astray = 0
         self.some_job: Job | None = None
         self.form = form
         self.next_start = start
@@ -120,13 +120,13 @@ class FileRun:
         )
 
     @property
-    def returning_so_often(self) -> str:
+    def refused_whole(self) -> str:
         """That the whole file was refused, for people."""
-        places = f"{self.returning} places" if self.returning > 1 else "1 place"
-        told = f", of which {_MOST_TOLD} are told" if self.returning > _MOST_TOLD else ""
+        places = f"{self.astray} places" if self.astray > 1 else "1 place"
+        told = f", of which {_MOST_TOLD} are told" if self.astray > _MOST_TOLD else ""
         return (
-            f"refused, nothing was sent: a key returns in {places}{told}. Sort the file by that column, so that the "
-            "rows of one order stand together, and enqueue all of it"
+            f"refused, nothing was sent: orders would lack rows, because of {places}{told}. Give each row the key of "
+            "its order, sort the file by that column, and enqueue all of it"
         )
 
     @property
@@ -143,12 +143,12 @@ class FileRun:
     def take(self, hand_over: HandOver, *, anything_leaves: bool = True) -> None:
         """Go through the file, until its end or until something stops the run.
 
-        Before anything leaves, a table is looked through for keys that return, and if there are any, none of it is
-        taken: an order would be made of its first rows before the others are met.
+        Before anything leaves, a table is looked through for rows that stand astray, and if there are any, none of it
+        is taken: an order would be made of its first rows before the others are met.
 
         Args:
             hand_over: Who takes the orders.
-            anything_leaves: False if they are only checked; each key that returns is one refused order then.
+            anything_leaves: False if they are only checked; rows that stand astray are one refused order then.
 
         Raises:
             UnknownCompany: That is no company alias, or no worker serves it.
@@ -162,18 +162,16 @@ class FileRun:
     def _look_through(self, closing: ExitStack) -> bool:
         """Whether all of the file may be taken."""
         try:
-            self.form, self._stream = look_through(
-                self._stream, self._reading, self.form, self._tell_returning, closing
-            )
+            self.form, self._stream = look_through(self._stream, self._reading, self.form, self._tell_astray, closing)
         except FileUnreadable as error:
             self.stopped = str(error)
         except OSError as error:
             self.stopped = f"cannot be read further: {error.strerror}"
-        return self.stopped is None and not self.returning
+        return self.stopped is None and not self.astray
 
-    def _tell_returning(self, problem: Problem) -> None:
-        self.returning += 1
-        if self.returning <= _MOST_TOLD:
+    def _tell_astray(self, problem: Problem) -> None:
+        self.astray += 1
+        if self.astray <= _MOST_TOLD:
             self._say(f"{self._name} {problem.path}: {problem.message}")
 
     def _orders(self) -> Iterator[Order | dict[str, object] | OrderInvalid]:

@@ -14,7 +14,7 @@ from orderrelay_producers.files.arrays import read_elements
 from orderrelay_producers.files.columns import looks_like_header
 from orderrelay_producers.files.lines import read_lines
 from orderrelay_producers.files.records import BYTE_ORDER_MARK, FileFormat, FileUnreadable
-from orderrelay_producers.files.tables import keys_that_return, read_table
+from orderrelay_producers.files.tables import read_table, rows_astray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -99,7 +99,7 @@ class _Noted(io.RawIOBase):
 def look_through(
     stream: BinaryIO, reading: Reading, wanted: FileFormat | None, told: Callable[[Problem], None], closing: ExitStack
 ) -> tuple[FileFormat, BinaryIO]:
-    """Read a table to its end, to know of each key that returns before an order is made of its first rows.
+    """Read a table to its end, to know of rows that stand astray before an order is made without them.
 
     What cannot be read twice is copied into a temporary file first, as it stands. A file of another format holds each
     order in one piece, so only its beginning is looked at, and lines from a pipe are taken as they come.
@@ -108,7 +108,7 @@ def look_through(
         stream: The file, opened for bytes.
         reading: How the cells of a table are read.
         wanted: The format; None: the one that the file seems to have.
-        told: Is told each place where a key returns.
+        told: Is told each place where such rows begin.
         closing: Closes the temporary file.
 
     Returns:
@@ -125,7 +125,7 @@ def look_through(
             again = _copied(again, closing)
         begin = again.tell()
         _, table = _opened(again, form)
-        for problem in keys_that_return(table, reading):
+        for problem in rows_astray(table, reading):
             told(problem)
         again.seek(begin)
         return form, again

@@ -98,8 +98,8 @@ def read_table(stream: BinaryIO, reading: Reading) -> tuple[bytes, Iterator[Tabl
     return header, (_order(gathered, columns, first) for gathered, first in _gathered(rows, columns))
 
 
-def keys_that_return(stream: BinaryIO, reading: Reading) -> Iterator[Problem]:
-    """Where a key comes again after rows of other orders: an order that was made of its first rows would lack some.
+def rows_astray(stream: BinaryIO, reading: Reading) -> Iterator[Problem]:
+    """Where rows begin that another order may lack: their key was met before, or they do not surely tell one.
 
     Args:
         stream: The file, opened for bytes.
@@ -110,8 +110,13 @@ def keys_that_return(stream: BinaryIO, reading: Reading) -> Iterator[Problem]:
     """
     _, columns, rows = _begin(stream, reading)
     for gathered, first in _gathered(rows, columns):
+        row, key = gathered[0], columns.key
         if first:
-            yield _returned(gathered[0], columns, first)
+            yield _returned(row, columns, first)
+        elif len(row.cells) != columns.width and key.at > 0:
+            yield _wrong_width(row, columns)  # Its cells may have moved, and with them the key.
+        elif not row.cells[key.at].strip():
+            yield _keyless(row, columns)
 
 
 def _begin(stream: BinaryIO, reading: Reading) -> tuple[bytes, Columns, Iterator[_Row]]:
@@ -236,7 +241,7 @@ def _order(rows: list[_Row], columns: Columns, key_began_at: int) -> TableOrder:
         problems += [_wrong_width(row, columns) for row in rows if len(row.cells) != columns.width]
         return TableOrder(rows, columns, OrderInvalid(problems))
     if not first.cells[columns.key.at].strip():
-        problems.append(_problem(first, columns.key, "is empty: it tells in each row which order that belongs to"))
+        problems.append(_keyless(first, columns))
     elif key_began_at:
         problems.append(_returned(first, columns, key_began_at))
     for row in rows:
@@ -255,6 +260,10 @@ def _order(rows: list[_Row], columns: Columns, key_began_at: int) -> TableOrder:
 def _returned(row: _Row, columns: Columns, key_began_at: int) -> Problem:
     message = f"was the key of the order at line {key_began_at}: the rows of one order must stand together"
     return _problem(row, columns.key, message)
+
+
+def _keyless(row: _Row, columns: Columns) -> Problem:
+    return _problem(row, columns.key, "is empty: it tells in each row which order that belongs to")
 
 
 def _values(row: _Row, columns: tuple[Column, ...], problems: list[Problem]) -> dict[str, object]:
