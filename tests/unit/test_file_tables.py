@@ -202,6 +202,21 @@ def test_a_wrong_header_is_refused(header: str, problem: str) -> None:
     assert problem in unreadable("", header=header)
 
 
+def test_line_ends_of_old_macs_are_told() -> None:
+    """A carriage return by itself ends no line; the header says so, and what to do, as any other line does."""
+    problem = "cannot be read as CSV: new-line character seen in unquoted field"
+    told = unreadable(header=f"{HEADER}\r{SOUND}\r")
+    assert told.startswith(f"the header {problem}")
+    assert told.endswith("save it with line ends of Unix or Windows")
+
+
+@pytest.mark.parametrize("first", [b"\x8e\r\x07;,\x99\r\xfa", b"CustomerNr;Invoi\rceDate"])
+def test_what_is_no_text_is_no_table(first: bytes) -> None:
+    """Bytes that no reader of CSV takes are told like anything else that holds no orders."""
+    with pytest.raises(FileUnreadable, match="neither an order as JSON"):
+        read_records(io.BytesIO(first + b"\n"), Reading())
+
+
 def test_what_rows_and_orders_both_have_is_the_orders() -> None:
     """A row's has a prefix."""
     (order,) = table("A;1;2", header="ExternalId;Type;Row.Type")

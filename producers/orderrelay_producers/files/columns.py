@@ -86,7 +86,12 @@ class Columns(NamedTuple):
 
 def looks_like_header(line: bytes) -> bool:
     """Whether a line has names of columns."""
-    return _best_delimiter(line.decode("utf-8", "replace"))[1] > 1 or is_separator_line(line)
+    # With the line ends of old Macs the first line is the whole file; that it is a table is seen all the same.
+    first = line.partition(b"\r")[0].decode("utf-8", "replace")
+    try:
+        return _best_delimiter(first)[1] > 1 or is_separator_line(line)
+    except FileUnreadable:
+        return False
 
 
 def is_separator_line(line: bytes) -> bool:
@@ -98,7 +103,7 @@ def delimiter_of(header: str) -> str:
     """What stands between the cells: a semicolon, a comma or a tab.
 
     Raises:
-        FileUnreadable: There are no known columns.
+        FileUnreadable: There are no known columns, or it is no line of a table.
     """
     delimiter, known = _best_delimiter(header)
     if not known:
@@ -109,8 +114,22 @@ def delimiter_of(header: str) -> str:
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:
-    """The cells of one line by itself."""
-    return next(csv.reader([line], delimiter=delimiter))
+    """The cells of one line by itself, which is the header.
+
+    Raises:
+        FileUnreadable: It is no line of a table.
+    """
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error as error:
+        raise FileUnreadable(f"the header cannot be read as CSV: {error}{advice(str(error))}") from None
+
+
+def advice(text: str) -> str:
+    """What to do about an error of Python's reader of CSV, to be put behind it; empty where nothing is known."""
+    if "field limit" in text or "end of data" in text:
+        return "; is a quote not closed?"
+    return "; save it with line ends of Unix or Windows" if "new-line" in text else ""
 
 
 def _best_delimiter(header: str) -> tuple[str, int]:

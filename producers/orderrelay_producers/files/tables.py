@@ -5,7 +5,15 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from orderrelay_producers.files.columns import Column, Columns, cells_of, delimiter_of, is_separator_line, read_header
+from orderrelay_producers.files.columns import (
+    Column,
+    Columns,
+    advice,
+    cells_of,
+    delimiter_of,
+    is_separator_line,
+    read_header,
+)
 from orderrelay_producers.files.keys_seen import KeysSeen
 from orderrelay_producers.files.records import BYTE_ORDER_MARK, RECORD_MAX_BYTES, FileUnreadable
 from orderrelay_shared.ids import fold_external_id
@@ -193,16 +201,10 @@ def _rows(lines: _Lines, delimiter: str) -> Iterator[_Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise FileUnreadable(f"line {line} cannot be read as CSV: {error}{_advice(str(error))}") from None
+            raise FileUnreadable(f"line {line} cannot be read as CSV: {error}{advice(str(error))}") from None
         raw = lines.take()
         if any(cells):  # Spreadsheets leave empty lines behind.
             yield _Row(line, lines.number, raw, cells)
-
-
-def _advice(text: str) -> str:
-    if "field limit" in text or "end of data" in text:
-        return "; is a quote not closed?"
-    return "; save it with line ends of Unix or Windows" if "new-line" in text else ""
 
 
 def _gathered(rows: Iterator[_Row], columns: Columns) -> Iterator[tuple[list[_Row], int]]:
