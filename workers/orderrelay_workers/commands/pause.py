@@ -49,7 +49,7 @@ def pause(
     from orderrelay_workers.ledger.rows import text  # noqa: PLC0415
     from orderrelay_workers.settings import load_worker_settings  # noqa: PLC0415
 
-    why = " ".join((text(reason) or "").split()) or f"paused by {actor()}"
+    why = " ".join((text(reason) or "").split()) or "no reason was given"
     if why in (companies.CREDENTIALS, companies.COMPANY_KEY_CHANGED):
         # Workers set these themselves, and end them by themselves.
         end(f"--reason {why!r} is what workers say of themselves; use other words", USAGE)
