@@ -17,7 +17,7 @@ from orderrelay_shared import keys
 from orderrelay_shared.intake import Cancel
 from orderrelay_shared.job_status import UNHEARD_OF, JobStatus
 from orderrelay_shared.states import JobState
-from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger import caution, schema
 from orderrelay_workers.sidecar import intake as intake_module
 from tests.integration.test_booked import booking
 from tests.integration.test_intake import accept, intake, left, new_worker, worker
@@ -128,6 +128,34 @@ def test_in_cautious_mode_nothing_is_cancelled(intake: Intake, ledger: Ledger, r
     assert ledger.states() == {"waiting": 1}
 
 
+def test_before_anybody_notices_that_the_database_went_back_nothing_is_cancelled(
+    intake: Intake, worker: BookingWorker, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    """What waits may be at the vendor when Redis remembers more claims than the database does."""
+    accept(redis_client, 1)
+    intake.book_next()
+    caution.remember(redis_client, worker.ledger_id, 1)
+    ask_to_cancel(redis_client, 1)
+    intake.book_next()
+    assert (ledger.states(), ledger.events()) == ({"waiting": 1}, ["cancel_refused"])
+
+
+def test_that_a_parked_order_was_looked_up_before_is_forgotten_in_cautious_mode(
+    intake: Intake, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    """Since then a person may have had it sent, which the restored database does not know."""
+    accept(redis_client, 1)
+    intake.book_next()
+    now = datetime.now(UTC)
+    with ledger.engine.begin() as connection:
+        connection.execute(schema.ledger.insert().values(id=uuid.uuid4(), created_at=now))
+        connection.execute(schema.job.update().values(state="parked", cleared_at=now))
+    caution.begin(ledger.engine, "restored", actor="ops", lease_seconds=60.0)
+    ask_to_cancel(redis_client, 1)
+    intake.book_next()
+    assert ledger.states() == {"parked": 1}
+
+
 def test_a_cancel_before_its_order_is_booked_waits(
     intake: Intake,
     new_worker: Callable[[], BookingWorker],
@@ -169,6 +197,25 @@ def test_cancels_behind_an_entry_for_newer_workers_starve_nobody(
         intake.book_next()
     assert ledger.states() == {"cancelled": 1}
     assert left(redis_client) == (2, 2)
+
+
+def test_more_waiting_cancels_than_are_taken_at_once_starve_nobody(
+    intake: Intake, ledger: Ledger, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are taken over and left again without end, but new orders are booked in between."""
+    monkeypatch.setattr(intake_module, "_LEAVING_MS", 0)
+    monkeypatch.setattr(intake_module, "BATCH", 3)
+    accept(redis_client, 1, v="3")
+    for _ in range(8):
+        ask_to_cancel(redis_client, 1)
+    for _ in range(6):
+        intake.book_next()
+    accept(redis_client, 2)
+    monkeypatch.setattr(intake, "_looked_for_abandoned", float("-inf"))
+    for _ in range(4):
+        intake.book_next()
+    assert ledger.states() == {"waiting": 1}
+    assert left(redis_client) == (9, 9)
 
 
 def test_a_cancel_of_no_order_is_kept_and_told(intake: Intake, ledger: Ledger, redis_client: redis.Redis) -> None:

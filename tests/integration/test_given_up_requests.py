@@ -6,6 +6,8 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from orderrelay_workers.vendor.client import VendorClient
 from tests.integration.test_vendor_client import run, settings, yes
 
@@ -50,3 +52,32 @@ def test_what_is_given_up_sends_nothing_more(run: Run[Any]) -> None:
             return read
 
         assert run(story()) < len(_BODY)
+
+
+@pytest.mark.parametrize("size", [900_000, 60_000])
+def test_what_the_vendor_hung_up_on_sends_nothing_more(run: Run[Any], size: int) -> None:
+    """Who says that no answer comes gets no more of the request, neither what the client has of it nor the kernel."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(5)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        async def story() -> int:
+            client = VendorClient(settings(url, request_timeout_seconds=1.0))
+            body = _BODY[:size]
+            posting = asyncio.create_task(client.post_order("acme", "token", body, may_start=yes))
+            connection, _ = await asyncio.to_thread(listener.accept)
+            with connection:
+                connection.settimeout(5)
+                await asyncio.to_thread(connection.recv, 1, socket.MSG_PEEK)  # the request is on its way
+                connection.shutdown(socket.SHUT_WR)
+                exchange = await posting
+                assert exchange.sent
+                assert exchange.body is None
+                read = await asyncio.to_thread(_read_all, connection)
+            await client.aclose()
+            return read
+
+        assert run(story()) < size

@@ -12,7 +12,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from orderrelay_shared import job_status, keys
+from orderrelay_shared import ids, job_status, keys
 from orderrelay_shared.intake import Ask
 from orderrelay_shared.job_status import JobStatus
 from orderrelay_shared.states import JobState
@@ -54,6 +54,7 @@ class BookingWorker:
     engine: sa.Engine
     settings: _Settings
     boot_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    ledger_id: uuid.UUID = field(default_factory=uuid.uuid4)
     actor: str = ACTOR
     draining: threading.Event = field(default_factory=threading.Event)
     companies: Mapping[str, object] = field(default_factory=lambda: {ACME: None})
@@ -396,6 +397,31 @@ def test_a_conflict_is_told(intake: Intake, ledger: Ledger, redis_client: redis.
     assert ledger.events() == ["conflict"]
     assert left(redis_client) == (0, 0)
     assert redis_client.get(keys.status(job)) is not None
+
+
+def test_a_crash_after_the_entry_is_gone_leaves_no_conflict_in_the_cache(
+    worker: BookingWorker, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    """Else the true order would be told a conflict, and the other one that it is known, until the cache forgets."""
+
+    class Crashing(Intake):
+        def _delete(self, entry_ids: list[bytes]) -> None:
+            super()._delete(entry_ids)
+            raise redis.ConnectionError
+
+    ledger.book(1)
+    other = an_order(1, content="other").envelope
+    order = ids.order_digest(ACME, other.external_id)
+    for recent in keys.recent(order):
+        redis_client.hset(recent, keys.recent_field(order), keys.recent_content(other.content_digest))
+    intake = worker.intake(Crashing)
+    intake.book_next()
+    redis_client.xadd(keys.INTAKE, cast("dict[str, bytes]", other.to_fields()))  # type: ignore[arg-type]  # redis-py wants an invariant dict
+    with pytest.raises(redis.ConnectionError):
+        intake.book_next()
+    assert left(redis_client) == (0, 0)
+    assert not redis_client.exists(*keys.recent(order))
+    intake.close()
 
 
 def test_large_orders_are_read_a_few_at_a_time(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import aiohappyeyeballs
@@ -87,6 +88,43 @@ def test_what_answered_before_it_had_read_all_is_not_asked_again(run: Run[Any]) 
             return bodies, server.visits
 
     assert run(story()) == ([b"early", b"POST"], 2)
+
+
+def test_what_came_while_the_loop_was_busy_is_no_answer_to_the_next_order(run: Run[Any]) -> None:
+    """A connection on which something waits to be read, though no request is out, is not used again."""
+
+    def serve(listener: socket.socket, is_asked: threading.Event, is_said: threading.Event) -> None:
+        first, _ = listener.accept()
+        with first:
+            first.recv(65_536)
+            first.sendall(answer_bytes(200, b"first"))
+            is_asked.wait(5)
+            first.sendall(answer_bytes(429, b"stray"))
+            is_said.set()
+            second, _ = listener.accept()
+            with second:
+                second.recv(65_536)
+                second.sendall(answer_bytes(200, b"second"))
+
+    async def story(port: int, is_asked: threading.Event, is_said: threading.Event) -> list[bytes | None]:
+        client = VendorClient(settings(f"http://127.0.0.1:{port}"))
+        bodies = [(await one(client)).body]
+        is_asked.set()
+        is_said.wait(5)  # the event loop stands still meanwhile
+        bodies.append((await one(client)).body)
+        await client.aclose()
+        return bodies
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        is_asked, is_said = threading.Event(), threading.Event()
+        server = threading.Thread(target=serve, args=(listener, is_asked, is_said))
+        server.start()
+        bodies = run(story(listener.getsockname()[1], is_asked, is_said))
+        if bodies[1] != b"second":
+            socket.create_connection(listener.getsockname()).close()
+        server.join()
+    assert bodies == [b"first", b"second"]
 
 
 @pytest.mark.parametrize(

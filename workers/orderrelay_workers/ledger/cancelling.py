@@ -40,8 +40,13 @@ class Asked:
     cancel: Cancel
 
 
-def cancel(engine: sa.Engine, requests: Sequence[Asked]) -> list[Asked]:
+def cancel(engine: sa.Engine, requests: Sequence[Asked], *, remembered: int | None = None) -> list[Asked]:
     """Carry requests out, all in one transaction. Again changes nothing more.
+
+    Args:
+        engine: The ledger.
+        requests: What producers asked for.
+        remembered: How many claims Redis remembered just before; None: it remembers nothing.
 
     Returns:
         Those whose job the ledger does not have.
@@ -57,7 +62,10 @@ def cancel(engine: sa.Engine, requests: Sequence[Asked]) -> list[Asked]:
         now = clock(connection)
         jobs = lock_jobs(connection, {asked.cancel.job_id for asked in requests})
         accepted_at = _accepted_at(connection, list(jobs))
-        is_cautious = caution.read_standing(connection).since is not None
+        standing = caution.read_standing(connection)
+        is_cautious = standing.since is not None
+        # A database that was put back a moment ago: nobody has noticed yet, and begun cautious mode.
+        went_back = standing.went_back(remembered) is not None
         for asked in requests:
             job_id = asked.cancel.job_id
             if job_id not in jobs:
@@ -69,7 +77,7 @@ def cancel(engine: sa.Engine, requests: Sequence[Asked]) -> list[Asked]:
                 asked.cancel.why,
                 asked_at=asked.asked_at,
                 accepted_at=accepted_at[job_id],
-                is_cautious=is_cautious and job.cleared_at is None,
+                is_cautious=went_back or (is_cautious and job.cleared_at is None),
             )
             events += [(job.company_id, job_id, happening) for happening in decision.happenings]
             if decision.job is not job:

@@ -221,7 +221,7 @@ def begin(
             changes: dict[str, object] = {"absent_at": None, "lease_until": _later(_job.lease_until, out_until), **more}
             connection.execute(sa.update(schema.job).where(_is(state)).values(changes))
         # Forgotten rather than compared with now: after a failover the clock may be another one, and behind.
-        for state in (JobState.WAITING, *doubted):
+        for state in (JobState.WAITING, JobState.PARKED, *doubted):
             was_cleared = sa.and_(_is(state), _job.cleared_at.is_not(None))
             connection.execute(sa.update(schema.job).where(was_cleared).values(cleared_at=None))
         detail: dict[str, object] = {"reason": reason}

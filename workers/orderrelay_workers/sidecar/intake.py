@@ -15,7 +15,7 @@ from orderrelay_shared.intake import Ask, Cancel, EnvelopeNewer, EnvelopeUnreada
 from orderrelay_shared.job_status import JobStatus, content_mark
 from orderrelay_shared.states import JobState
 from orderrelay_workers import hints, metrics, statuses
-from orderrelay_workers.ledger import booking, cancelling
+from orderrelay_workers.ledger import booking, cancelling, caution
 from orderrelay_workers.ledger.booking import Accepted, Booked
 from orderrelay_workers.ledger.cancelling import Asked
 from orderrelay_workers.ledger.engine import reading
@@ -154,7 +154,8 @@ class Intake:
             if taken:
                 _log.info("intake_entries_taken_over", entries=taken, reader=name)
                 self._own_pending = True
-                if taken == BATCH:  # there may be more
+                # There may be more. But requests that wait for their orders would come round again before anything new.
+                if taken == BATCH and name != _CANCELS:
                     self._looked_for_abandoned = float("-inf")
                 return True
         return False
@@ -221,16 +222,25 @@ class Intake:
                 accepted.append(Accepted(entry_id, entry))
         self._leave(newer)
         booked = booking.book(self._worker.engine, accepted, actor=self._worker.actor)
-        missing = cancelling.cancel(self._worker.engine, to_cancel)  # before it is on its way
+        missing = self._cancel(to_cancel)  # before it is on its way
         self._hint_at(booked)  # early, so that a single order is soon on its way
         for entry_id, fields, reason in unreadable:  # last, as booking again changes nothing, but this is told twice
             self._set_aside(entry_id, fields, reason)
+        for conflict in (b for b in booked if b.result == "conflict"):
+            self._forget_content(conflict)  # before its entry goes, as nobody would come to it again after a crash
         left = {raw_id for entry_ids in newer.values() for raw_id in entry_ids}
         left |= {one.entry_id.encode() for one in missing}
         if done := [raw_id for raw_id, _ in entries if raw_id not in left]:
             self._delete(done)
         later = self._cancel_later(missing)  # only now that the entries around them are booked and gone
         self._tell(booked, asked + [one.cancel.job_id for one in to_cancel if one not in later])
+
+    def _cancel(self, to_cancel: list[Asked]) -> list[Asked]:
+        """Carry requests to cancel out; those whose job the ledger does not have."""
+        if not to_cancel:
+            return []
+        remembered = caution.recall(self._redis, self._worker.ledger_id)
+        return cancelling.cancel(self._worker.engine, to_cancel, remembered=remembered)
 
     def _cancel_later(self, missing: list[Asked]) -> list[Asked]:
         """Try requests again whose order is not booked: another reader may have it, a dead one, or a newer worker.
@@ -248,7 +258,7 @@ class Intake:
         others = ids_before - {one.entry_id for one in missing}
         first = min(map(_in_order, others), default=None)
         certain = [one for one in missing if first is None or _in_order(one.entry_id) < first]
-        unheard_of = cancelling.cancel(self._worker.engine, certain)
+        unheard_of = self._cancel(certain)
         cancelling.note_unheard_of(self._worker.engine, unheard_of)
         for one in unheard_of:
             _log.warning("cancel_of_unheard_of_job", job=str(one.cancel.job_id))
@@ -306,7 +316,6 @@ class Intake:
         for (company, result), orders in Counter((b.accepted.envelope.company, b.result) for b in booked).items():
             metrics.booked(company, result, orders)
         for conflict in (b for b in booked if b.result == "conflict"):
-            self._forget_content(conflict)
             _log.warning(
                 "order_conflict",
                 job=str(conflict.job_id),

@@ -7,6 +7,7 @@ through its `Departure`, that one which is given up sends nothing more, and that
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from collections import deque
@@ -76,6 +77,18 @@ class Connection(asyncio.Protocol):
         """Whether a request may be sent now."""
         transport = self._transport
         return self._goes_on and not self._is_asked and transport is not None and not transport.is_closing()
+
+    def has_unread(self) -> bool:
+        """Whether something has come that the event loop has not read yet, the end included.
+
+        An event loop that is busy tells of it late. Sent now, a request would take it for its answer.
+        """
+        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        if raw is None:
+            return False
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def send(self, request: bytes, departure: Departure) -> None:
         """Send a whole request.
@@ -205,6 +218,11 @@ class Connection(asyncio.Protocol):
             self._is_complete = True
             self._goes_on = False
             self._wake()
+        # Closing in the usual way, as the event loop does after this, would first deliver the rest of a request that
+        # nobody waits for any more; and once it is closing, `abort` cannot reach the kernel's share of it.
+        transport = self._transport
+        if self._is_asked and transport and (not self._is_complete or transport.get_write_buffer_size()):
+            self.abort()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

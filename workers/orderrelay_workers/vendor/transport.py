@@ -134,7 +134,7 @@ class VendorTransport(httpx.AsyncBaseTransport):
         latest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
         while idle:
             since, connection = idle.pop()
-            if since > latest and connection.is_usable:
+            if since > latest and connection.is_usable and not connection.has_unread():
                 return connection
             self._discard(connection)
         return None
