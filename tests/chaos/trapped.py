@@ -41,7 +41,7 @@ WORKER_POINTS: Final = {
     "after the look-up": f"before {_WORKERS}.reconciliation:settle_lookups",
     "in the sweep, before its commit": f"before {_WORKERS}.ledger.sweeping:read_statuses",
 }
-PRODUCER_POINTS: Final = {"after XADD in the producer": "after orderrelay_producers.producer:accept"}
+PRODUCER_POINTS: Final = {"after XADD in the producer": "after orderrelay_producers.accept:_with_safekeeping"}
 
 
 def armed_file(folder: Path, point: str) -> Path:
