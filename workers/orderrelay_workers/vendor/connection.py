@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 #: The most that is read of an answer's head, in bytes; a longer one counts as malformed.
 HEAD_MAX_BYTES: Final = 64 * 1024
 
-#: Closing a socket that lingers for no time throws away what the kernel still has to send.
+#: Closing a socket that lingers for no time throws away what the kernel still has to send; the usual way delivers it.
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
+_USUAL: Final = struct.pack("ii", 0, 0)
 
 
 class ClosedEarly(Exception):
@@ -153,7 +154,7 @@ class Connection(asyncio.Protocol):
         if not self._is_complete or transport is None or transport.get_write_buffer_size():
             self.abort()
         elif not self._goes_on:
-            transport.close()
+            self.close()
         return self.is_usable
 
     def close(self) -> None:
@@ -162,16 +163,22 @@ class Connection(asyncio.Protocol):
         if self._is_asked:
             self.abort()
         elif self._transport is not None:
+            self._linger(_USUAL)
             self._transport.close()
 
     def abort(self) -> None:
         """Close the connection at once; nothing that is still buffered is sent."""
         self._goes_on = False
         if self._transport is not None:
-            raw = self._transport.get_extra_info("socket")
-            if raw is not None and not self._transport.is_closing():  # what the kernel has of it goes too
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._linger(_NO_LINGER)  # what the kernel has of it goes too
             self._transport.abort()
+
+    def _linger(self, how: bytes) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            raw = transport.get_extra_info("socket")
+            if raw is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -195,6 +202,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self._transport = cast("asyncio.Transport", transport)
+        # From the beginning, as uvloop closes a connection of TLS that the vendor has closed without telling us before.
+        self._linger(_NO_LINGER)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
