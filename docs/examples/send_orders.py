@@ -58,4 +58,6 @@ def main(file: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python send_orders.py FILE")
     sys.exit(main(sys.argv[1]))

@@ -104,6 +104,12 @@ def test_without_yes_nothing_is_done(ledger: Ledger) -> None:
     assert job(ledger, "parked-1")["state"] == "parked"
 
 
+def test_a_choice_that_fits_nothing_says_so(ledger: Ledger) -> None:
+    """Nobody is left to wonder about an empty list."""
+    result = orderrelay("parked", "resend", "--reason", "of something else", "--why", "try again")
+    assert (result.exit_code, result.stdout) == (0, "No order fits that.\n")
+
+
 def test_resent_is_looked_up_first(ledger: Ledger) -> None:
     """A person can be wrong, so an order that is sent again becomes unknown, due for a look-up, attempts anew."""
     result = orderrelay("parked", "resend", "parked-1", "--why", "try again", "--yes")

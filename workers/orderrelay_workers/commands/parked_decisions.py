@@ -204,7 +204,7 @@ def _tell_what_would_be(lines: list[JobLine], missing: list[str], done: str, *, 
     if as_json:
         print_json({"done": False, "orders": len(lines), "not_found": missing})
         return
-    typer.echo(f"{counted(len(lines))} would be {done}:")
+    typer.echo(f"{counted(len(lines))} would be {done}:" if lines else "No order fits that.")
     for (company, state), count in sorted(counts.items()):
         typer.echo(f"  {count} {state} of {company}")
     if lines:
