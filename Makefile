@@ -11,7 +11,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ARGS :=
 
-.PHONY: help demo test chaos soak fuzz bench check lock clean
+.PHONY: help demo test chaos soak fuzz bench site check lock clean
 
 help: ## Show this text.
 	@echo "make demo  [ARGS='--kill']         run the main job here, against a vendor that goes wrong; needs nothing running"
@@ -20,6 +20,7 @@ help: ## Show this text.
 	@echo "make soak  [ARGS='--no-lookup']    20,000 orders, a worker killed every 2 s, Redis wiped every 30 s, and judge"
 	@echo "make fuzz                          read 100,000 made-up answers and as many orders"
 	@echo "make bench [ARGS=--quick]          measure Orderrelay and its peers side by side; writes docs/performance.md"
+	@echo "make site                          build all documents as a site in .site/site; a link that leads nowhere fails it"
 	@echo "make check                         lint, format, types (mypy and pyright, strict), import contracts"
 	@echo "make lock                          bring uv.lock up to date with pyproject.toml"
 	@echo "make clean                         remove .venv and everything else that was made here"
@@ -42,6 +43,9 @@ fuzz: $(VENV)/.dev-installed ## Read 100,000 made-up answers and orders; a failu
 bench: $(VENV)/.dev-installed ## Measure Orderrelay and its peers on the same job; `ARGS=--help` tells what can be chosen.
 	@$(PYTHON) -m tests.bench.compare $(ARGS)
 
+site: $(VENV)/.site-installed ## Build the documents as a site.
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) .ci/site.py
+
 check: $(VENV)/.dev-installed ## Everything that can be checked without running.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,7 +58,7 @@ lock: $(VENV)/.made ## Bring uv.lock up to date.
 	@$(VENV)/bin/uv lock
 
 clean: ## Remove what was made here.
-	rm -rf $(VENV) .bench dist build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .site dist build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find producers shared workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp rather than bin/python: a venv whose making was interrupted is made again.
@@ -94,3 +98,7 @@ $(VENV)/.dev-installed: pyproject.toml $(VENV)/.made
 	@$(PIP) install --quiet --upgrade 'pip>=25.1'
 	@$(PIP) install --quiet --editable '.[demo]' --group dev
 	@touch $@ $(VENV)/.demo-installed
+
+$(VENV)/.site-installed: $(VENV)/.dev-installed
+	@$(PIP) install --quiet --group docs
+	@touch $@
