@@ -11,13 +11,13 @@ In an event loop `AsyncOrderProducer` has the same words, to be awaited.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from orderrelay_producers import errors
 from orderrelay_producers.errors import OrderConflict, OrderInvalid, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.estimate import Estimate
 from orderrelay_producers.job import AsyncJob, Job
-from orderrelay_producers.outbox import Outbox, OutboxJob
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_shared.job_status import JobStatus
@@ -27,15 +27,19 @@ from orderrelay_shared.states import JobState, Priority
 
 if TYPE_CHECKING:
     from orderrelay_producers.async_producer import AsyncOrderProducer
+    from orderrelay_producers.outbox import Outbox, OutboxJob
 else:
+    _SELDOM = {
+        "AsyncOrderProducer": "orderrelay_producers.async_producer",
+        "Outbox": "orderrelay_producers.outbox",
+        "OutboxJob": "orderrelay_producers.outbox",
+    }
 
     def __getattr__(name: str) -> object:
-        """Services without an event loop do not wait for asyncio to be imported."""
-        if name != "AsyncOrderProducer":
+        """Services without an event loop or an outbox do not wait for them to be imported."""
+        if name not in _SELDOM:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from orderrelay_producers.async_producer import AsyncOrderProducer  # noqa: PLC0415
-
-        return AsyncOrderProducer
+        return getattr(import_module(_SELDOM[name]), name)
 
 
 __all__ = [
