@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orderrelay_shared.sentinel_urls import is_sentinel_url
 from orderrelay_shared.settings import SettingsInvalid
 from orderrelay_shared.urls import REDIS_SCHEMES, masked, redis_url_problem
 
@@ -18,7 +19,7 @@ def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redi
     """A client of the Redis at an address; it connects at the first command.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: `redis://`, `rediss://`, `unix://` or `sentinel://`.
         timeout_seconds: The longest wait for a connection, and for each answer. A blocking read must ask for less.
         client_name: What `CLIENT LIST` calls the connections; spaces become "-".
 
@@ -30,6 +31,10 @@ def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redi
         SettingsInvalid: The address is none that Orderrelay understands.
     """
     check_url(url)
+    if is_sentinel_url(url):
+        from orderrelay_shared import sentinels  # noqa: PLC0415  as below
+
+        return sentinels.connect(url, _options(url, timeout_seconds, client_name))
     import redis  # noqa: PLC0415  it takes 100 ms, which `orderrelay --help` need not wait for
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
@@ -49,6 +54,10 @@ def connect_async(url: str, *, timeout_seconds: float = 5.0, client_name: str) -
         SettingsInvalid: The address is none that Orderrelay understands.
     """
     check_url(url)
+    if is_sentinel_url(url):
+        from orderrelay_shared import sentinels  # noqa: PLC0415  as above
+
+        return sentinels.connect_async(url, _options(url, timeout_seconds, client_name))
     from redis import asyncio  # noqa: PLC0415  as above
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415

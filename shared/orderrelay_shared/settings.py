@@ -69,7 +69,10 @@ def _outbox_url(url: str | None) -> str | None:
 RedisUrl = Annotated[
     str,
     AfterValidator(_redis_url),
-    Allowed("redis://host:port/db, rediss://host:port/db or unix:///path/of/socket, user:password@ before the host"),
+    Allowed(
+        "redis://host:port/db, rediss://host:port/db, unix:///path/of/socket or "
+        "sentinel://host:port,host:port/primary/db, user:password@ before the host"
+    ),
 ]
 
 

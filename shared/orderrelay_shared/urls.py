@@ -6,13 +6,15 @@ import re
 from pathlib import PurePosixPath, PureWindowsPath
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from orderrelay_shared.sentinel_urls import SENTINEL, is_sentinel_url, read_sentinel_url
+
 #: What stands for anything that must not be shown.
 MASK = "…"
 
 _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
 
 #: The schemes of a Redis address.
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = ("redis", "rediss", "unix", SENTINEL)
 
 #: The schemes of a PostgreSQL address; the last is SQLAlchemy's.
 OUTBOX_POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
@@ -62,6 +64,8 @@ def redis_url_problem(url: str) -> str | None:
         return "is no address"
     if scheme.lower() not in REDIS_SCHEMES:
         return f"has the scheme {scheme[:20]!r}, which is not supported"
+    if is_sentinel_url(url):
+        return _sentinel_url_problem(url)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -76,6 +80,14 @@ def redis_url_problem(url: str) -> str | None:
     database = parts.path.strip("/")
     if database and not (database.isascii() and database.isdigit()):
         return "has a path that is no database number; special characters in a password must be percent-encoded"
+    return None
+
+
+def _sentinel_url_problem(url: str) -> str | None:
+    try:
+        read_sentinel_url(url)
+    except ValueError as error:
+        return str(error)
     return None
 
 

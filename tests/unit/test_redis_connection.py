@@ -72,10 +72,10 @@ def test_unix_socket() -> None:
         assert client.connection_pool.connection_kwargs["path"] == "/run/redis.sock"
 
 
-@pytest.mark.parametrize("url", ["sentinel://h/m/0", "http://u:hunter2@h", "u:hunter2@h", ""])
+@pytest.mark.parametrize("url", ["sentinel://u:hunter2@h/", "http://u:hunter2@h", "u:hunter2@h", ""])
 def test_other_addresses(url: str) -> None:
     """Another scheme is refused with what is allowed, and without the address."""
-    with pytest.raises(SettingsInvalid, match=r"allowed: redis://, rediss://, unix://") as caught:
+    with pytest.raises(SettingsInvalid, match=r"allowed: redis://, rediss://, unix://, sentinel://") as caught:
         connect(url, client_name="test")
     assert "hunter2" not in str(caught.value)
 

@@ -19,6 +19,7 @@ from orderrelay_shared import keys
 from orderrelay_shared.settings import SettingsInvalid
 from orderrelay_shared.urls import masked
 from orderrelay_workers import early_stop, hints, processes
+from orderrelay_workers.broker import broker_options
 from orderrelay_workers.consumer import PATIENCE, PatientAMQP
 from orderrelay_workers.ledger.companies import CompanyKeyTaken
 from orderrelay_workers.ledger.identity import OtherLedger
@@ -42,13 +43,15 @@ def make_app(settings: WorkerSettings) -> Celery:
     queues = [hints.orders_queue(alias) for alias in sorted(settings.companies)]
     queues += [hints.RESULTS_QUEUE, hints.RECONCILE_QUEUE]
     app.conf.update(
-        broker_url=settings.broker_url,
-        broker_transport_options={
-            **PATIENCE,
-            "visibility_timeout": 3600,
-            "global_keyprefix": keys.CELERY_PREFIX,
-            "client_name": "orderrelay-celery",
-        },
+        **broker_options(
+            settings.broker_url,
+            {
+                **PATIENCE,
+                "visibility_timeout": 3600,
+                "global_keyprefix": keys.CELERY_PREFIX,
+                "client_name": "orderrelay-celery",
+            },
+        ),
         broker_connection_retry_on_startup=True,
         broker_connection_retry=True,
         broker_connection_max_retries=None,  # the default gives up after 100
