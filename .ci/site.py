@@ -51,9 +51,7 @@ def main() -> int:
     example = (ROOT / "deploy" / "orderrelay.env.example").read_text()
     (pages / "settings.md").write_text(SETTINGS.format(example=example))
     (pages / "docs" / "mkdocs.yml").rename(SITE / "mkdocs.yml")
-    return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict"], cwd=SITE, check=False
-    ).returncode
+    return subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict"], cwd=SITE, check=False).returncode
 
 
 if __name__ == "__main__":
