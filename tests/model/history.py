@@ -110,10 +110,7 @@ class History:
                 remembered=self.remembered,
             )  # fmt: skip
         except caution.LedgerWentBack as error:
-            assert self.restored, "nothing was restored"
-            why, seen = str(error), error.standing
-            begun = caution.begin(self.engine, why, actor=ACTOR, lease_seconds=LEASE_SECONDS, seen=seen)
-            self.remembered = self.remembered if begun is None else begun.claims
+            self._begin_caution(str(error), error.standing)
             self.beat()
             self.check()
             return []
@@ -254,9 +251,11 @@ class History:
             self.beat()
 
     def beat(self) -> None:
-        """All workers tell that they live."""
+        """All workers tell that they live; one that the database has forgotten comes back, as `Runtime.come_back`."""
         for worker in self.workers:
-            worker.life_sign.beat("running")
+            if not worker.life_sign.beat("running"):
+                self._begin_caution("the database no longer knows a worker that runs", None)
+                worker.life_sign.appear()
 
     def die(self, which: int) -> None:
         """A worker is killed; another one starts."""
@@ -366,6 +365,11 @@ class History:
             if known.vendor_id in verdict.vendor_ids:
                 return True
         return False
+
+    def _begin_caution(self, why: str, seen: caution.Standing | None) -> None:
+        assert self.restored, "nothing was restored"
+        begun = caution.begin(self.engine, why, actor=ACTOR, lease_seconds=LEASE_SECONDS, seen=seen)
+        self.remembered = self.remembered if begun is None else begun.claims
 
     def _decide(
         self, job_id: uuid.UUID, decide: Callable[[Job, Any, uuid.UUID | None], Decision], vendor_id: int | None = None

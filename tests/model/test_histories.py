@@ -383,3 +383,14 @@ def test_requests_of_forgotten_claims_are_waited_for(history: History) -> None:
     history.pass_time(SETTLING_SECONDS + 2)
     history.look_up()
     end(history)
+
+
+def test_workers_that_a_restored_database_does_not_know_come_back(history: History) -> None:
+    """All that run began after the backup: none of them could claim anything, for ever."""
+    history.back_up()
+    history.die(0)
+    history.restore()
+    history.die(0)
+    history.die(0)
+    assert history.claim() == []
+    end(history)
