@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import event
 
 from orderrelay_shared.states import JobState
 from orderrelay_workers import reconciliation
 from orderrelay_workers.event_loop import EventLoop
 from orderrelay_workers.gate import Gate, Limits
+from orderrelay_workers.ledger import engine
 from orderrelay_workers.runtime import Busy
 from orderrelay_workers.tokens import Token
 from tests.ledgers import ACME, POLICY, Ledger, answered, cut_off, open_ledger
@@ -134,12 +134,13 @@ def test_the_first_look_up_after_a_wipe_makes_the_gate(desk: _Desk) -> None:
     assert (desk.seeded, desk.ledger.states()) == (1, {"succeeded": 1})
 
 
-def test_what_was_found_while_the_database_was_away_is_settled_when_it_is_back(desk: _Desk) -> None:
+def test_what_was_found_while_the_database_was_away_is_settled_when_it_is_back(
+    desk: _Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer is kept, not asked for again, while the database cannot be written."""
     desk.make_unknown(1)
     asked: list[str] = []
-    event.listen(desk.ledger.engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=50"))
-    desk.ledger.engine.dispose()
+    monkeypatch.setattr(engine, "_SQLITE_BUSY_SECONDS", 0.05)
     path = desk.ledger.engine.url.database
     assert path is not None
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:

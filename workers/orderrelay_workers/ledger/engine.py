@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 #: How long a SQLite writer waits for another, in seconds; the locking is unfair, so this is generous.
 _SQLITE_BUSY_SECONDS = 30
+
+#: It looks so often whether the lock is free, in seconds.
+_SQLITE_LOOK_SECONDS = 0.001
 
 #: SQLite writes its log back into the database once it has so many pages of 4 KB: seldom, as orders that come together
 #: change the same pages again and again.
@@ -145,8 +149,35 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("reading", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    raw: Any = connection.connection.driver_connection
+    raw.execute("PRAGMA busy_timeout=0")
+    try:
+        if not _take_write_lock(raw):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # the error, as SQLAlchemy tells it
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={int(_SQLITE_BUSY_SECONDS * 1000)}")
+
+
+def _take_write_lock(raw: sqlite3.Connection) -> bool:
+    """Begin a transaction that holds the write lock. False if it is not free for very long, or at another error.
+
+    SQLite itself would look for the lock again after up to a tenth of a second, in which it lay free: it is wanted
+    some hundred times a second, and held for a few milliseconds.
+    """
+    until = time.monotonic() + _SQLITE_BUSY_SECONDS
+    while time.monotonic() < until:
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                return False
+        else:
+            return True
+        time.sleep(_SQLITE_LOOK_SECONDS)
+    return False
 
 
 @contextlib.contextmanager
