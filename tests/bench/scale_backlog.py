@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from orderrelay_producers import Order
 from orderrelay_shared.intake import Envelope
 from orderrelay_workers.audit import backlog, results
 from orderrelay_workers.deadlines import Pace
@@ -18,8 +17,8 @@ from orderrelay_workers.gate import Gate
 from orderrelay_workers.ledger import booking, caution, claims, companies, deadlines, schema, sweeping, unknowns
 from orderrelay_workers.ledger.booking import Accepted
 from orderrelay_workers.ledger.engine import is_sqlite
+from tests.bench.filling import fill
 from tests.bench.scale_fleet import COMPANY, a_fleet
-from tests.bench.scale_intake import AN_ORDER
 from tests.servers import free_port, wait_until
 
 if TYPE_CHECKING:
@@ -38,95 +37,13 @@ _SCAN: Final = re.compile(
 )
 
 
-def fill(engine: sa.Engine, company_id: int, *, waiting: int, old: int) -> None:
-    """Put jobs into an empty ledger in bulk: so many that wait, and so many that succeeded long ago."""
-    body = Order.parse({**AN_ORDER, "ExternalId": "@"}).body().decode().replace("'", "''")
-    # Quickly and unsafely, which the driver only allows outside of a transaction; this database is thrown away.
-    if is_sqlite(engine):
-        fast = [f"PRAGMA {name}" for name in ("cache_size=-300000", "foreign_keys=OFF", "synchronous=OFF")]
-        statements = [*fast, *_sqlite_filling(body)]
-    else:
-        fast = ["SET session_replication_role = replica", "SET statement_timeout = 0"]
-        statements = [*fast, *_postgres_filling(body)]
-    connection: Any = engine.raw_connection()
-    if not is_sqlite(engine):
-        connection.driver_connection.autocommit = True
-    for statement in [*statements, "ANALYZE"]:
-        for name, value in {":waiting": waiting, ":all": waiting + old, ":company": company_id}.items():
-            statement = statement.replace(name, str(value))  # noqa: PLW2901  the same statement, completed
-        connection.driver_connection.execute(statement)
-    connection.invalidate()
-    connection.close()
-    engine.dispose()
-
-
-_FILLING: Final = (
-    """INSERT INTO order_key (company_id, external_id_digest, job_id, content_digest)
-    SELECT :company, {digest}, id, {digest} FROM filling ORDER BY 2""",
-    """INSERT INTO job (id, company_id, external_id, revision, body_version, state, since, due_at, accepted_at,
-    booked_at, attempts, requests, lookups, lane, vendor_id, order_number)
-    SELECT id, :company, {external_id}, 1, 1, CASE WHEN n <= :waiting THEN 'waiting' ELSE 'succeeded' END,
-    {at}, {at}, {at}, {at}, {is_old}, {is_old}, 0, 2, {if_old}, {if_old_text} FROM filling ORDER BY id""",
-    """INSERT INTO revision (job_id, number, body, body_digest, content_digest, created_at)
-    SELECT id, 1, {body}, {digest}, {digest}, {at} FROM filling ORDER BY id""",
-    """INSERT INTO attempt (job_id, company_id, kind, token, number, worker, began_at, ended_at, sent, http_status,
-    outcome, content_type, answer, answer_complete, stored_at)
-    SELECT id, :company, 'order', id, 1, id, {at}, {at}, {true}, 200, 'created', 'application/json', {answer}, {true},
-    {at} FROM filling WHERE n > :waiting""",
-)
-
-
-def _sqlite_filling(body: str) -> Iterator[str]:
-    yield "CREATE TABLE filling (id TEXT, n INTEGER)"
-    yield (
-        "INSERT INTO filling WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < :all) "
-        "SELECT lower(hex(randomblob(16))), n FROM c"
-    )
-    words = {
-        "digest": "CAST(id AS BLOB)",
-        "external_id": "'scale-' || n",
-        "at": "printf('2026-01-%02d 12:%02d:%02d.%06d', 1 + n % 28, n % 60, n / 60 % 60, n % 1000000)",
-        "is_old": "n > :waiting",
-        "if_old": "CASE WHEN n > :waiting THEN n END",
-        "if_old_text": "CASE WHEN n > :waiting THEN CAST(n AS TEXT) END",
-        "body": f"CAST(replace('{body}', '@', 'scale-' || n) AS BLOB)",
-        "answer": "CAST('{\"Success\":true,\"Keys\":[' || n || ']}' AS BLOB)",
-        "true": "1",
-    }
-    yield from (_complete(statement, words) for statement in _FILLING)
-    yield "DROP TABLE filling"
-
-
-def _postgres_filling(body: str) -> Iterator[str]:
-    yield "CREATE UNLOGGED TABLE filling AS SELECT gen_random_uuid() AS id, n FROM generate_series(1, :all) n"
-    words = {
-        "digest": "decode(replace(id::text, '-', '') || replace(id::text, '-', ''), 'hex')",
-        "external_id": "'scale-' || n",
-        "at": "timestamptz '2026-01-01 12:00Z' + n * interval '1 second'",
-        "is_old": "(n > :waiting)::int",
-        "if_old": "CASE WHEN n > :waiting THEN n END",
-        "if_old_text": "CASE WHEN n > :waiting THEN n::text END",
-        "body": f"convert_to(replace('{body}', '@', 'scale-' || n), 'UTF8')",
-        "answer": "convert_to('{\"Success\":true,\"Keys\":[' || n || ']}', 'UTF8')",
-        "true": "true",
-    }
-    yield from (_complete(statement, words) for statement in _FILLING)
-    yield "DROP TABLE filling"
-
-
-def _complete(statement: str, words: dict[str, str]) -> str:
-    for name, word in words.items():
-        statement = statement.replace(f"{{{name}}}", word)
-    return statement
-
-
 def measure_duties(waiting: int, old: int, *, postgres: bool) -> Iterator[dict[str, object]]:
     """Do each repeated duty once on a large ledger: how long its statements take, and which go through a table."""
     with a_fleet(postgres=postgres) as fleet:
         fill(fleet.engine, fleet.company_id, waiting=waiting, old=old)
-        for name, duty in _duties(fleet).items():
+        for name, duty in duties_of(fleet).items():
             duty()  # once to warm up
-            seen = _statements_of(fleet.engine, duty)
+            seen = statements_of(fleet.engine, duty)
             scans = sorted({scan for asked, given, _ in seen for scan in _scans(fleet.engine, asked, given)})
             yield {
                 "case": "duty",
@@ -141,7 +58,8 @@ def measure_duties(waiting: int, old: int, *, postgres: bool) -> Iterator[dict[s
             }
 
 
-def _duties(fleet: Fleet) -> dict[str, Callable[[], object]]:
+def duties_of(fleet: Fleet) -> dict[str, Callable[[], object]]:
+    """The repeated duties of a worker by their names, to be done over a fleet's ledger."""
     engine, company, owner = fleet.engine, fleet.company_id, uuid.uuid4()
     pace = Pace(10.0, None)
 
@@ -176,7 +94,7 @@ def _accepted() -> Accepted:
     return Accepted("1700000000000-0", Envelope(COMPANY, external_id, b"d" * 32, external_id.encode()))
 
 
-def _statements_of(engine: sa.Engine, duty: Callable[[], object]) -> list[tuple[str, Any, float]]:
+def statements_of(engine: sa.Engine, duty: Callable[[], object]) -> list[tuple[str, Any, float]]:
     """What a duty asks: statement, parameters (the first of many), and how long it took in seconds."""
     seen: list[tuple[str, Any, float]] = []
     began: list[float] = []

@@ -55,9 +55,9 @@ class Fleet:
         self.opened.callback(_end, process)
         return psutil.Process(process.pid)
 
-    def start_workers(self, count: int, vendor_url: str) -> None:
-        """Start workers; returns when they take work."""
-        environment = {
+    def environment(self, vendor_url: str) -> dict[str, str]:
+        """The settings of a worker, or of a command beside it."""
+        return {
             **company_settings(),
             "XDG_STATE_HOME": str(self.folder),
             "ORDERRELAY_REDIS_URL": self.redis.url,
@@ -65,6 +65,10 @@ class Fleet:
             "ORDERRELAY_BASE_URL": vendor_url,
             "ORDERRELAY_LOG_FORMAT": "json",
         }
+
+    def start_workers(self, count: int, vendor_url: str, more: dict[str, str] | None = None) -> None:
+        """Start workers; returns when they take work. `more` are settings of theirs."""
+        environment = self.environment(vendor_url) | (more or {})
         names = [f"worker-{number}" for number in range(count)]
         self.workers = [self.start_process(name, environment, "worker") for name in names]
         wait_until(all_ready([self.folder / f"{name}.log" for name in names]), 60, what="the workers are ready")
