@@ -27,6 +27,7 @@ _attempt = schema.attempt.c
 _result = schema.operation_result.c
 _event = schema.event.c
 _worker = schema.worker.c
+_past_worker = schema.past_worker.c
 _revision = schema.revision.c
 
 #: Written as literals, so that the partial indexes serve.
@@ -311,14 +312,16 @@ def read_story(engine: sa.Engine, job_id: uuid.UUID) -> Story | None:
             sa.select(
                 *(_attempt[f.name] for f in dataclasses.fields(AttemptLine) if f.name != "worker"),
                 _attempt.worker.label("boot_id"),
-                _worker.name,
+                sa.func.coalesce(_worker.name, _past_worker.name).label("name"),
             )
             .join_from(schema.attempt, schema.worker, _worker.boot_id == _attempt.worker, isouter=True)
+            .join(schema.past_worker, _past_worker.boot_id == _attempt.worker, isouter=True)
             .where(_attempt.job_id == job_id)
             .order_by(_attempt.id)
         ).mappings()
+        of_job = sa.select(_attempt.id).where(_attempt.job_id == job_id)
         results = connection.execute(
-            sa.select(schema.operation_result).where(_result.job_id == job_id).order_by(_result.attempt_id)
+            sa.select(schema.operation_result).where(_result.attempt_id.in_(of_job)).order_by(_result.attempt_id)
         ).mappings()
         events = connection.execute(_events().where(_event.job_id == job_id).order_by(_event.id)).mappings()
         return Story(

@@ -234,11 +234,12 @@ sa.Index("ix_attempt_created", attempt.c.company_id, attempt.c.id, postgresql_wh
 sa.Index("ix_attempt_unstored", attempt.c.id, postgresql_where=attempt.c.stored_at.is_(None),
          sqlite_where=attempt.c.stored_at.is_(None))  # fmt: skip
 
+# Found by job through its attempts: an index by job would cost a random page for each order.
 operation_result = sa.Table(
     "operation_result",
     metadata,
     sa.Column("attempt_id", BigId, primary_key=True, autoincrement=False),
-    sa.Column("job_id", sa.Uuid, nullable=False, index=True),
+    sa.Column("job_id", sa.Uuid, nullable=False),
     sa.Column("company_id", sa.Integer, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("success", sa.Boolean, nullable=False),
@@ -299,4 +300,17 @@ worker = sa.Table(
     sa.Column("beat_at", UtcDateTime, nullable=False),
     sa.Column("state", sa.Text, nullable=False, comment="running, draining, stopped or dead"),
     sa.Column("claims", sa.BigInteger, nullable=False, server_default="0", comment="made since its start"),
+)
+
+# As `worker`, of which it takes over who ended long ago; whatever is read at every claim stays short so.
+past_worker = sa.Table(
+    "past_worker",
+    metadata,
+    sa.Column("boot_id", sa.Uuid, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("beat_at", UtcDateTime, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    comment="workers that ended long ago, for their names",
 )

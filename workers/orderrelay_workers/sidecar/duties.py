@@ -13,7 +13,7 @@ from orderrelay_shared.states import JobState
 from orderrelay_workers import statuses
 from orderrelay_workers.audit import backlog
 from orderrelay_workers.gate import Kind
-from orderrelay_workers.ledger import caution, claims, companies, identity, sweeping, unknowns
+from orderrelay_workers.ledger import caution, claims, companies, identity, retiring, sweeping, unknowns
 from orderrelay_workers.outlook import outlook_of
 from orderrelay_workers.sidecar.resting import seconds_to_rest
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Waiting jobs are counted at most so often, by one worker, in seconds; less often where there are very many.
 _COUNT_SECONDS = 5
 _COUNT_TTL_SECONDS = 60
+
+#: Workers that ended long ago are retired at most so often, by one worker, in seconds.
+_RETIRE_SECONDS = 3600
 
 #: A company that no worker has spoken of for so long is no longer published, in seconds.
 _FORGET_COMPANY_SECONDS = 7 * 24 * 3600
@@ -127,3 +130,5 @@ def sweep(worker: Runtime) -> None:
         _log.warning("worker_died", worker=str(boot_id))
         worker.gate.forget_worker(list(worker.companies), boot_id)
         worker.tokens.forget_worker(list(worker.companies), boot_id)
+    if worker.redis.set(keys.duty("retire"), worker.boot_id.hex, nx=True, ex=_RETIRE_SECONDS):
+        retiring.retire(worker.engine)
