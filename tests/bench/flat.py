@@ -165,7 +165,7 @@ def _statements(fleet: Fleet) -> Iterator[dict[str, object]]:
     for name, duty in duties_of(fleet).items():
         duty()  # once to warm up
         if is_sqlite(fleet.engine):
-            work, most = _steps(fleet.engine, duty), ""
+            work, most = steps_of(fleet.engine, duty), ""
         else:
             seen = statements_of(fleet.engine, duty)
             each = [(_pages(fleet.engine, asked, given), asked) for asked, given, _ in seen]
@@ -173,7 +173,7 @@ def _statements(fleet: Fleet) -> Iterator[dict[str, object]]:
         yield {"case": "statements", "duty": name, "work": work, **({"most": most} if most else {})}
 
 
-def _steps(engine: sa.Engine, duty: Callable[[], object]) -> float:
+def steps_of(engine: sa.Engine, duty: Callable[[], object]) -> float:
     """Thousands of steps that SQLite's machine takes for a duty."""
     steps = 0
 

@@ -9,7 +9,7 @@ import dataclasses
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -30,8 +30,6 @@ _worker = schema.worker.c
 _past_worker = schema.past_worker.c
 _revision = schema.revision.c
 
-#: Written as literals, so that the partial indexes serve.
-_is_parked = _job.state == sa.literal_column(f"'{JobState.PARKED}'")
 _is_set_aside = _event.kind == "set_aside"
 
 
@@ -176,19 +174,44 @@ def list_jobs(engine: sa.Engine, wanted: JobFilter, limit: int, after: JobCursor
     query = sa.select(*_JOB_COLUMNS).join_from(schema.job, schema.company).where(*_conditions(wanted))
     if after is not None:
         query = query.where(sa.tuple_(_job.booked_at, _job.id) < _place(after))
-    return _jobs(engine, query.order_by(_job.booked_at.desc(), _job.id.desc()).limit(limit))
+    with reading(engine) as connection:
+        if (few := _few(connection, wanted.state)) is not None:
+            query = query.where(_job.id.in_(few))
+        query = query.order_by(_job.booked_at.desc(), _job.id.desc()).limit(limit)
+        return [_job_line(row) for row in connection.execute(query).mappings()]
+
+
+#: Of the states that have an index of their own, but not by the time of booking: the order of that index.
+_UNDER_WAY: Final[dict[JobState, tuple[sa.ColumnElement[Any], ...]]] = {
+    JobState.WAITING: (_job.company_id, _job.lane, _job.due_at),
+    JobState.IN_PROGRESS: (_job.owner,),
+}
+
+#: So many are looked for in a state's own index. Where there are more, a page is soon full by the time of booking.
+_FEW: Final = 1000
+
+
+def _few(connection: sa.Connection, state: JobState | None) -> Sequence[uuid.UUID] | None:
+    """The jobs in a state if they are few: by the time of booking, all jobs would be read to find them."""
+    if state is None or state not in _UNDER_WAY:
+        return None
+    query = sa.select(_job.id).where(_is(state)).order_by(*_UNDER_WAY[state]).limit(_FEW + 1)
+    found = connection.execute(query).scalars().all()
+    return found if len(found) <= _FEW else None
 
 
 def list_parked(
     engine: sa.Engine, company_id: int | None, limit: int, after: JobCursor | None = None
 ) -> list[JobLine]:  # fmt: skip
     """Parked jobs, the longest parked first."""
-    query = sa.select(*_JOB_COLUMNS).join_from(schema.job, schema.company).where(_is_parked)
+    query = sa.select(*_JOB_COLUMNS).join_from(schema.job, schema.company).where(_is(JobState.PARKED))
     if company_id is not None:
         query = query.where(_job.company_id == company_id)
     if after is not None:
         query = query.where(sa.tuple_(_job.since, _job.id) > _place(after))
-    return _jobs(engine, query.order_by(_job.since, _job.id).limit(limit))
+    with reading(engine) as connection:
+        rows = connection.execute(query.order_by(_job.since, _job.id).limit(limit)).mappings()
+        return [_job_line(row) for row in rows]
 
 
 def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
@@ -196,7 +219,9 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.company_id is not None:
         found.append(_job.company_id == wanted.company_id)
     if wanted.state is not None:
-        found.append(_job.state == sa.literal_column(f"'{wanted.state}'"))
+        found.append(_is(wanted.state))
+        if wanted.state in schema.STOPPED:
+            found.append(schema.IS_STOPPED)  # in the words of the index, or SQLite would not take it
     if wanted.since is not None:
         found.append(_job.booked_at >= wanted.since)
     if wanted.until is not None:
@@ -208,13 +233,12 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     return found
 
 
+def _is(state: JobState) -> sa.ColumnElement[bool]:
+    return _job.state == sa.literal_column(f"'{state}'")  # a literal, so that the partial index serves
+
+
 def _place(cursor: JobCursor) -> sa.Tuple:
     return sa.tuple_(sa.literal(cursor.at, schema.UtcDateTime()), sa.literal(cursor.job, sa.Uuid()))
-
-
-def _jobs(engine: sa.Engine, query: sa.Select[Any]) -> list[JobLine]:
-    with reading(engine) as connection:
-        return [_job_line(row) for row in connection.execute(query).mappings()]
 
 
 def _job_line(row: sa.RowMapping) -> JobLine:

@@ -185,6 +185,11 @@ sa.Index("ix_job_unknown", job.c.company_id, job.c.due_at, postgresql_where=_is[
          sqlite_where=_is[JobState.UNKNOWN])  # fmt: skip
 sa.Index("ix_job_parked", job.c.company_id, job.c.since, postgresql_where=_is[JobState.PARKED],
          sqlite_where=_is[JobState.PARKED])  # fmt: skip
+#: States in which jobs have stopped short of success, few of all: lists of them are by the time of booking too.
+STOPPED: Final = (JobState.CANCELLED, JobState.PARKED, JobState.REJECTED, JobState.UNKNOWN)
+IS_STOPPED: Final = job.c.state.in_([sa.literal_column(f"'{state}'") for state in STOPPED])
+sa.Index("ix_job_stopped", job.c.state, job.c.booked_at, job.c.id, postgresql_where=IS_STOPPED,
+         sqlite_where=IS_STOPPED)  # fmt: skip
 # For the audit's lists and for who asks by order number; without them each such question reads all jobs.
 sa.Index("ix_job_booked_at", job.c.booked_at, job.c.id)
 sa.Index("ix_job_order_number", job.c.order_number, postgresql_where=job.c.order_number.isnot(None),

@@ -1,4 +1,4 @@
-"""What grew with the number of old rows: an index that nobody needs, and a table that is read at every claim.
+"""What grew with the number of old rows: an index that nobody needs, lists, and a table that is read at every claim.
 
 Operation results are found through their attempts, whose index by job serves both. The index that goes had a random
 place for each order: in a large table nearly every order cost one more page to read and to write. The version before
@@ -17,9 +17,20 @@ branch_labels = None
 depends_on = None
 
 
+_STOPPED = sa.text("state IN ('cancelled', 'parked', 'rejected', 'unknown')")
+
+
 def upgrade() -> None:
-    """Drop the index, and make the table."""
+    """Drop the index, make one for lists of orders that have stopped, and the table."""
     op.drop_index("ix_operation_result_job_id", "operation_result")
+    op.create_index(
+        "ix_job_stopped",
+        "job",
+        ["state", "booked_at", "id"],
+        unique=False,
+        postgresql_where=_STOPPED,
+        sqlite_where=_STOPPED,
+    )
     op.create_table(
         "past_worker",
         sa.Column("boot_id", sa.Uuid(), nullable=False),
@@ -36,4 +47,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Make the index again; names of retired workers are lost, and their claims stay counted."""
     op.drop_table("past_worker")
+    op.drop_index("ix_job_stopped", "job")
     op.create_index("ix_operation_result_job_id", "operation_result", ["job_id"], unique=False)
