@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from orderrelay_shared.states import JobState
 from orderrelay_workers.audit import facts, queries, watched
-from orderrelay_workers.ledger import schema
+from orderrelay_workers.ledger import companies, schema
 from tests.bench.filling import fill
 from tests.bench.flat import steps_of
 from tests.bench.scale_backlog import duties_of
@@ -34,13 +34,14 @@ def ledgers() -> Iterator[tuple[Fleet, Fleet]]:
     """A small ledger, and one ten times as full."""
     with a_fleet(postgres=False) as small, a_fleet(postgres=False) as full:
         for fleet, orders in ((small, _FEW), (full, _MANY)):
+            companies.ensure(fleet.engine, ["idle"])
             fill(fleet.engine, fleet.company_id, waiting=orders, old=orders)
         yield small, full
 
 
 def looks_of(fleet: Fleet) -> dict[str, Callable[[], object]]:
     """What people and Prometheus look at."""
-    engine = fleet.engine
+    engine, idle = fleet.engine, companies.by_alias(fleet.engine)["idle"].id
     with engine.connect() as connection:
         old = connection.execute(sa.select(schema.attempt.c.job_id).limit(1)).scalar_one()
     lists: dict[str, Callable[[], object]] = {
@@ -51,6 +52,7 @@ def looks_of(fleet: Fleet) -> dict[str, Callable[[], object]]:
     return {
         **lists,
         "list": lambda: queries.list_jobs(engine, queries.JobFilter(), 50),
+        "list of a company that has none": lambda: queries.list_jobs(engine, queries.JobFilter(idle), 50),
         "list parked": lambda: queries.list_parked(engine, fleet.company_id, 50),
         "list alarms": lambda: queries.list_alarms(engine, limit=50),
         "one order": lambda: queries.read_story(engine, old),

@@ -91,6 +91,16 @@ def test_many_may_migrate_at_once(engine: sa.Engine) -> None:
     assert sorted(results, key=str) == sorted([(None, newest()), *[(newest(), newest())] * 3], key=str)
 
 
+def test_a_migration_may_take_long(engine: sa.Engine) -> None:
+    """An index over very many orders takes longer than PostgreSQL may take for anything else."""
+    with migrate._patient(engine) as patient:
+        if engine.dialect.name == "sqlite":
+            assert patient is engine
+            return
+        with reading(patient) as connection:
+            assert connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "1h"
+
+
 def test_a_newer_layout_is_lived_with(engine: sa.Engine) -> None:
     """A database that a newer version has migrated is left as it is, and is good enough."""
     migrate.migrate(engine)

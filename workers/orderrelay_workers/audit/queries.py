@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _job = schema.job.c
+_key = schema.order_key.c
 _company = schema.company.c
 _attempt = schema.attempt.c
 _result = schema.operation_result.c
@@ -175,7 +176,7 @@ def list_jobs(engine: sa.Engine, wanted: JobFilter, limit: int, after: JobCursor
     if after is not None:
         query = query.where(sa.tuple_(_job.booked_at, _job.id) < _place(after))
     with reading(engine) as connection:
-        if (few := _few(connection, wanted.state)) is not None:
+        if (few := _few(connection, wanted)) is not None:
             query = query.where(_job.id.in_(few))
         query = query.order_by(_job.booked_at.desc(), _job.id.desc()).limit(limit)
         return [_job_line(row) for row in connection.execute(query).mappings()]
@@ -187,17 +188,23 @@ _UNDER_WAY: Final[dict[JobState, tuple[sa.ColumnElement[Any], ...]]] = {
     JobState.IN_PROGRESS: (_job.owner,),
 }
 
-#: So many are looked for in a state's own index. Where there are more, a page is soon full by the time of booking.
+#: So many are looked for in an index of their own. Where there are more, a page is soon full by time of booking.
 _FEW: Final = 1000
 
 
-def _few(connection: sa.Connection, state: JobState | None) -> Sequence[uuid.UUID] | None:
-    """The jobs in a state if they are few: by the time of booking, all jobs would be read to find them."""
-    if state is None or state not in _UNDER_WAY:
-        return None
-    query = sa.select(_job.id).where(_is(state)).order_by(*_UNDER_WAY[state]).limit(_FEW + 1)
-    found = connection.execute(query).scalars().all()
-    return found if len(found) <= _FEW else None
+def _few(connection: sa.Connection, wanted: JobFilter) -> Sequence[uuid.UUID] | None:
+    """The jobs in a state or of a company if they are few: by the time of booking, all jobs would be read for them."""
+    queries: list[sa.Select[uuid.UUID]] = []
+    if wanted.state is not None and wanted.state in _UNDER_WAY:
+        queries.append(sa.select(_job.id).where(_is(wanted.state)).order_by(*_UNDER_WAY[wanted.state]))
+    if wanted.company_id is not None:
+        of_company = sa.select(_key.job_id).where(_key.company_id == wanted.company_id)
+        queries.append(of_company.order_by(_key.company_id, _key.external_id_digest))
+    for query in queries:
+        found = connection.execute(query.limit(_FEW + 1)).scalars().all()
+        if len(found) <= _FEW:
+            return found
+    return None
 
 
 def list_parked(

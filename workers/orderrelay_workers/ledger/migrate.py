@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from orderrelay_workers.ledger.engine import is_sqlite
+from orderrelay_workers.ledger.engine import is_sqlite, open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: The advisory lock that migrations hold on PostgreSQL; any fixed number that nothing else uses.
 _LOCK = 7_236_581_194
 
+
+#: On PostgreSQL one step of a migration may take so long, in seconds.
+_PATIENCE_SECONDS = 3600
 
 #: Where alembic notes the migration that a database is at.
 _AT = sa.table("alembic_version", sa.column("version_num", sa.Text))
@@ -63,7 +66,7 @@ def migrate(engine: sa.Engine) -> tuple[str | None, str]:
     Returns:
         The migration before, and the one now.
     """
-    with _lock(engine), engine.connect() as connection, connection.begin():
+    with _lock(engine), _patient(engine) as patient, patient.connect() as connection, connection.begin():
         if not is_sqlite(engine):
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         before = _current(connection)
@@ -77,6 +80,19 @@ def migrate(engine: sa.Engine) -> tuple[str | None, str]:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return before, newest()
+
+
+@contextmanager
+def _patient(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """An engine that gives statements the time that an index over very many orders takes."""
+    if is_sqlite(engine):
+        yield engine
+        return
+    patient = open_engine(engine.url.render_as_string(hide_password=False), statement_seconds=_PATIENCE_SECONDS)
+    try:
+        yield patient
+    finally:
+        patient.dispose()
 
 
 def _config() -> Config:
