@@ -62,6 +62,9 @@ class Verdict(StrEnum):
     FULL = "full"  #: Not taken: too many wait.
 
 
+_VERDICTS: Final = {verdict.encode(): verdict for verdict in Verdict}
+
+
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """Redis' answer for one order.
@@ -143,17 +146,37 @@ def accept(
     answers = _with_safekeeping((yield exchange), len(taken), safekeeping)
     forgotten = [index for index, (reply, _) in enumerate(answers) if _is_noscript(reply)]
     if forgotten:
-        # EVAL teaches Redis the script again; those after it need only its digest.
-        one, *others = (taken[index] for index in forgotten)
-        calls: list[Command | bytes] = [_call(one, max_waiting, by_text=True)]
-        calls += [_call(other, max_waiting) for other in others]
-        if safekeeping:
-            calls += safekeeping.commands(exchange.deadline)
-        replies = yield Exchange([calls], exchange.deadline)
-        again = _with_safekeeping(replies, len(forgotten), safekeeping)
+        again = yield from _teach([taken[index] for index in forgotten], max_waiting, exchange.deadline, safekeeping)
         for index, answer in zip(forgotten, again, strict=True):
             answers[index] = answer
     return [_read(reply, lacking) for reply, lacking in answers]
+
+
+def accept_one(
+    envelope: Envelope, *, max_waiting: int, deadline: float, safekeeping: Safekeeping = _NOTHING_ASKED
+) -> Steps[Acceptance | NotAnswered]:
+    """As `accept`, of one order that is made already."""
+    calls: list[Command | bytes] = [_call(envelope, max_waiting)]
+    if safekeeping:
+        calls += safekeeping.commands(deadline)
+    replies = yield Exchange((calls,), deadline)
+    ((reply, lacking),) = _with_safekeeping(replies, 1, safekeeping)
+    if _is_noscript(reply):
+        ((reply, lacking),) = yield from _teach([envelope], max_waiting, deadline, safekeeping)
+    return _read(reply, lacking)
+
+
+def _teach(
+    forgotten: Sequence[Envelope], max_waiting: int, deadline: float, safekeeping: Safekeeping
+) -> Steps[list[tuple[Reply, str | None]]]:
+    """Bring in orders for which Redis had forgotten the script. EVAL teaches it; those after need only its digest."""
+    one, *others = forgotten
+    calls: list[Command | bytes] = [_call(one, max_waiting, by_text=True)]
+    calls += [_call(other, max_waiting) for other in others]
+    if safekeeping:
+        calls += safekeeping.commands(deadline)
+    replies = yield Exchange((calls,), deadline)
+    return _with_safekeeping(replies, len(forgotten), safekeeping)
 
 
 def _with_safekeeping(
@@ -223,7 +246,7 @@ def _read(reply: Reply, lacking: str | None) -> Acceptance | NotAnswered:
         return NotAnswered(reply.reason, maybe_taken=reply.sent)
     if isinstance(reply, ErrorReply):
         return NotAnswered(_REFUSALS.get(reply.code, f"Redis refuses: {reply.text}"), maybe_taken=False)
-    verdict, detail = Verdict(reply[0].decode()), reply[1].decode()
+    verdict, detail = _VERDICTS[reply[0]], reply[1].decode()
     if verdict is Verdict.FULL:
         return Acceptance(verdict, waiting=int(detail))
     if verdict is Verdict.UNKNOWN_COMPANY:

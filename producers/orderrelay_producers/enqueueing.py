@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Final, Generic
 
 from orderrelay_producers import following
-from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept
+from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept, accept_one
 from orderrelay_producers.errors import OrderConflict, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.job import AsyncJob, Job
 from orderrelay_producers.patience import Patience
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Orders that travel to Redis together.
 BATCH_SIZE: Final = 500
+
+_NOTHING_ASKED: Final = Safekeeping()
 
 #: Between two batches of which the first met no Redis, in seconds.
 _AFTER_FAILURE_SECONDS: Final = 0.1
@@ -60,10 +62,13 @@ class Enqueueing(Generic[JobT]):
         """As `OrderProducer.enqueue`."""
         give_up_at = time.monotonic() + timeout
         ready = make_ready(0, order, normal(company), terms, self._settings.external_id_max_length)
-        safekeeping = Safekeeping() if booked else self._safekeeping
+        safekeeping = _NOTHING_ASKED if booked else self._safekeeping
         patience = Patience(timeout if block else 0.0, ends_at=give_up_at)
         while True:
-            ((line, _),) = yield from self._accept([ready], [ready.envelope], give_up_at, safekeeping)
+            answer = yield from accept_one(
+                ready.envelope, max_waiting=self._settings.max_waiting, deadline=give_up_at, safekeeping=safekeeping
+            )
+            line = self.line(ready, answer)
             if line.result is not LineResult.FULL or not (yield from patience.wait()):
                 break
         if line.error is not None:

@@ -6,6 +6,7 @@ does not say whether the command had left, nor which commands of a pipeline had 
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
@@ -53,6 +54,9 @@ class ErrorReply:
 
 #: Error replies after which redis-py has closed the connection, so that the replies behind them are lost.
 _CLOSING: Final = frozenset({"LOADING", "NOAUTH"})
+
+#: A socket has to wait for something, if it is to say that nothing came in time.
+_SHORTEST_SECONDS: Final = 0.001
 
 #: What may stand in place of a reply: bytes, int, None, a list of such, or one of the two above.
 Reply = Any
@@ -147,7 +151,7 @@ class Account:
         return replies + [NoReply(reason, sent=False)] * (self._count - len(replies))
 
     def _packed(self, commands: Sequence[Command | bytes]) -> list[bytes]:
-        if all(isinstance(command, bytes) for command in commands):
+        if set(map(type, commands)) == {bytes}:
             return [b"".join(cast("Sequence[bytes]", commands))]
         packed: list[bytes] = []
         for command in commands:
@@ -207,23 +211,43 @@ class Trip(Account):
         """
         replies: list[Reply] = []
         if self.reason is None:
+            usual_timeout = self._link.gettimeout() if isinstance(self._link, socket.socket) else None
             try:
                 for _ in self._left_to_answer:
-                    replies.append(self._note(_read(self._connection, deadline)))  # noqa: PERF401  what came before a failure stays
+                    replies.append(self._note(self._read(deadline)))  # noqa: PERF401  what came before a failure stays
+                if usual_timeout is not None:
+                    self._link.settimeout(usual_timeout)
             except failures() as error:
                 self.reason = seen(error)
         return self._filled_up(replies)
 
+    def _read(self, deadline: float) -> Reply:
+        self._give_until(deadline)
+        try:
+            return self._connection.read_response(disable_decoding=True)
+        except _redis_error() as error:
+            return error_reply(error)
 
-def _read(connection: Any, deadline: float) -> Reply:
+    def _give_until(self, deadline: float) -> None:
+        """Have the next read fail when the deadline comes; what is there already is read in any case.
+
+        redis-py's `can_read` needs five calls of the system to find out that there is something to read, and before
+        version 8 a read has no time of its own; the socket has one.
+        """
+        left_seconds = deadline - time.monotonic()
+        if not isinstance(self._link, socket.socket):  # A stand-in, such as fakeredis has.
+            if not self._connection.can_read(timeout=max(0.0, left_seconds)):
+                raise TimeoutError
+        elif self._connection._sock is not self._link:  # noqa: SLF001  as above
+            raise ConnectionError("the connection was closed meanwhile")
+        else:
+            self._link.settimeout(max(_SHORTEST_SECONDS, left_seconds))
+
+
+def _redis_error() -> type[Exception]:
     from redis import exceptions  # noqa: PLC0415  as above
 
-    if not connection.can_read(timeout=max(0.0, deadline - time.monotonic())):
-        raise exceptions.TimeoutError("no answer in time")
-    try:
-        return connection.read_response(disable_decoding=True)
-    except exceptions.RedisError as error:
-        return error_reply(error)
+    return exceptions.RedisError
 
 
 def error_reply(error: Exception) -> ErrorReply:

@@ -38,6 +38,8 @@ class Terms:
     deadline: datetime | None = None
 
     def __post_init__(self) -> None:
+        if self.priority is Priority.NORMAL and self.due_at is self.deadline is None:
+            return  # As nearly all are.
         if self.priority not in _PRIORITIES:
             raise ValueError(f"priority is {self.priority!r}; it may be {', '.join(Priority)}")
         _check_time("due_at", self.due_at)
@@ -65,7 +67,7 @@ class Terms:
             external_id,
             content_digest,
             body,
-            priority=Priority(self.priority),
+            priority=self.priority if isinstance(self.priority, Priority) else Priority(self.priority),
             due_at=self.due_at,
             deadline=self.deadline,
         )

@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 import uuid
+from functools import lru_cache
 
 from uuid_utils.compat import uuid5, uuid7
 
@@ -66,6 +67,7 @@ def job_id(company: str, external_id: str) -> uuid.UUID:
     return uuid5(_JOB_NAMESPACE, f"{company}\0{fold_external_id(external_id)}")
 
 
+@lru_cache(1024)
 def normalise_company(alias: str) -> str:
     """A company alias in its one form: lower case, 1-32 of a-z, 0-9, "-" and "_".
 

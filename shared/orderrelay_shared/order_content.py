@@ -53,14 +53,21 @@ def _canonical(properties: dict[str, object], external_id: str | None) -> bytes:
     """
     canonical = properties.copy()
     canonical["InvoiceRows"] = [
-        {name: _plain_number(value) if type(value) is Decimal else value for name, value in row.items()}
-        for row in cast("list[dict[str, object]]", properties["InvoiceRows"])
+        _canonical_row(row) for row in cast("list[dict[str, object]]", properties["InvoiceRows"])
     ]
     if external_id is not None:
         canonical["ExternalId"] = ids.fold_external_id(external_id)
     else:
         canonical.pop("ExternalId", None)
     return _canonical_encoder.encode(canonical)
+
+
+def _canonical_row(row: dict[str, object]) -> dict[str, object]:
+    canonical = row.copy()
+    for name, value in row.items():
+        if type(value) is Decimal:
+            canonical[name] = _plain_number(value)
+    return canonical
 
 
 def _plain_number(number: Decimal) -> str:

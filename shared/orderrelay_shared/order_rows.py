@@ -173,9 +173,9 @@ def _read_plain_row(given: object) -> dict[str, object]:
         raise Unusual
     row = _plain_row.read(cast("dict[str, object]", given))
     if row["CustomerRowType"] == TEXT_ROW:
-        if not cast("str", row.get("Text", "")).strip():
+        if not row.get("Text", "").strip():
             raise Unusual
-    elif row["Quantity"] is _NOTHING or row["Amount"] is _NOTHING or not cast("str", row["ProductNr"]).strip():
+    elif row["Quantity"] is _NOTHING or row["Amount"] is _NOTHING or not row["ProductNr"].strip():
         raise Unusual
     return row
 

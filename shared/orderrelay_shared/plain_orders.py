@@ -67,7 +67,7 @@ class PlainDocument:
         self._vendor_names = {either: vendor for vendor, name in self.snake_names.items() for either in (vendor, name)}
         self._plans: dict[tuple[str, ...], tuple[Step, ...]] = {}
 
-    def read(self, given: dict[str, object]) -> dict[str, object]:
+    def read(self, given: dict[str, object]) -> dict[str, Any]:
         """What is given and what stands for the rest, by vendor name, in the order of the vendor's document.
 
         Raises:
@@ -77,7 +77,7 @@ class PlainDocument:
         plan = self._plans.get(shape)
         if plan is None:
             plan = self._make_plan(shape)
-        found: dict[str, object] = {}
+        found: dict[str, Any] = {}
         for name, vendor, check, default in plan:
             value = given.get(name)
             if value is not None:
@@ -161,8 +161,9 @@ def _integers(value: object) -> tuple[int, ...]:
 def _number(value: object) -> Decimal:
     kind = type(value)
     if kind is int:
-        if -_INTEGER_LIMIT < cast("int", value) < _INTEGER_LIMIT:
-            return Decimal(cast("int", value))
+        integer: Any = value
+        if -_INTEGER_LIMIT < integer < _INTEGER_LIMIT:
+            return Decimal(integer)
         raise Unusual
     if kind is str:
         return _number_of(cast("str", value))

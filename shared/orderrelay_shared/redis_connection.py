@@ -39,11 +39,14 @@ def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redi
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
-    client: redis.Redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  redis types no **kwargs
+    from orderrelay_shared.keeping_pool import KeepingPool  # noqa: PLC0415
+
+    pool = KeepingPool.from_url(  # pyright: ignore[reportUnknownMemberType]  redis types no **kwargs
         url,
         retry=Retry(NoBackoff(), 0),
         **_options(url, timeout_seconds, client_name),
     )
+    client: redis.Redis = redis.Redis.from_pool(pool)
     return client
 
 
