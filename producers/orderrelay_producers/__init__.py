@@ -21,22 +21,23 @@ from orderrelay_producers.job import AsyncJob, Job
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import LineResult, Report, ReportLine
 from orderrelay_shared.job_status import JobStatus
-from orderrelay_shared.operation_results import OperationResult
 from orderrelay_shared.orders import Order, OrderRow, Problem
 from orderrelay_shared.states import JobState, Priority
 
 if TYPE_CHECKING:
     from orderrelay_producers.async_producer import AsyncOrderProducer
     from orderrelay_producers.outbox import Outbox, OutboxJob
+    from orderrelay_shared.operation_results import OperationResult
 else:
     _SELDOM = {
         "AsyncOrderProducer": "orderrelay_producers.async_producer",
+        "OperationResult": "orderrelay_shared.operation_results",
         "Outbox": "orderrelay_producers.outbox",
         "OutboxJob": "orderrelay_producers.outbox",
     }
 
     def __getattr__(name: str) -> object:
-        """Services without an event loop or an outbox do not wait for them to be imported."""
+        """What only some services need is imported when it is asked for."""
         if name not in _SELDOM:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(_SELDOM[name]), name)

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orderrelay_producers.round_trip import ErrorReply, NoReply, Reply
@@ -37,7 +37,8 @@ _PIECE_SECONDS: Final = 0.002
 #: The fields of an intake entry that differ from order to order of one batch, in the order of `Envelope.to_fields`.
 _OWN_FIELDS: Final = ("x", "d", "b")
 
-_SCRIPT: Final = files("orderrelay_producers").joinpath("accept.lua").read_bytes()
+#: Not by `importlib.resources`, whose import takes as long as this whole package's own modules.
+_SCRIPT: Final = Path(__file__).with_name("accept.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 
 #: Error replies in words; the rest is told in Redis' own.

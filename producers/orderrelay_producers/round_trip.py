@@ -6,7 +6,6 @@ does not say whether the command had left, nor which commands of a pipeline had 
 
 from __future__ import annotations
 
-import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
@@ -211,7 +210,7 @@ class Trip(Account):
         """
         replies: list[Reply] = []
         if self.reason is None:
-            usual_timeout = self._link.gettimeout() if isinstance(self._link, socket.socket) else None
+            usual_timeout = self._link.gettimeout() if hasattr(self._link, "gettimeout") else None
             try:
                 for _ in self._left_to_answer:
                     replies.append(self._note(self._read(deadline)))  # noqa: PERF401  what came before a failure stays
@@ -235,7 +234,7 @@ class Trip(Account):
         version 8 a read has no time of its own; the socket has one.
         """
         left_seconds = deadline - time.monotonic()
-        if not isinstance(self._link, socket.socket):  # A stand-in, such as fakeredis has.
+        if not hasattr(self._link, "settimeout"):  # A stand-in for a socket, such as fakeredis has.
             if not self._connection.can_read(timeout=max(0.0, left_seconds)):
                 raise TimeoutError
         elif self._connection._sock is not self._link:  # noqa: SLF001  as above

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, cast
 
 from orderrelay_shared.field_types import told, told_type
@@ -154,7 +153,7 @@ def _unknown_name(name: str, snake_names: Iterable[str]) -> str:
         other = vendor_name(same) if name == same else same
         return f"is given a second time, as `{other}`: give it once"
     bare = _bare(name)
-    close = get_close_matches(bare, known, n=1, cutoff=0.6)
+    close = _close(bare, known, 0.6)
     if not close and len(bare) > 3:
         # What has the name as its end, if only one has: `Rows` for `InvoiceRows`.
         close = [whole for whole in known if whole.endswith(bare)]
@@ -206,8 +205,15 @@ def _row_type_meant(value: object) -> str:
     word = value.strip().lower()
     if word in ("2", "3"):
         return f": write the number {word}, without quotes"
-    close = get_close_matches(word.removesuffix("row").removesuffix("rad").strip(), _ROW_TYPE_WORDS, n=1, cutoff=0.7)
+    close = _close(word.removesuffix("row").removesuffix("rad").strip(), _ROW_TYPE_WORDS, 0.7)
     return f": did you mean {_ROW_TYPE_WORDS[close[0]]}?" if close else ""
+
+
+def _close(word: str, known: Iterable[str], cutoff: float) -> list[str]:
+    """The nearest of the known words, if any is near enough (1.0: the same)."""
+    from difflib import get_close_matches  # noqa: PLC0415  most who import this never make such a mistake
+
+    return get_close_matches(word, list(known), n=1, cutoff=cutoff)
 
 
 def _text_problem(text: str) -> str:

@@ -165,7 +165,7 @@ class Order(VendorDocument):
         if cls is Order and (order := _plain_order(value)) is not None:
             return order
         try:
-            return cast("Order", cls.__pydantic_validator__.validate_python(value))
+            return cast("Order", cls._validator().validate_python(value))
         except ValidationError as error:
             cls._refuse(error, value)
 

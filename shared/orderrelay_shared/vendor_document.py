@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
+    from pydantic.plugin._schema_validator import PluggableSchemaValidator
+    from pydantic_core import SchemaValidator
+
+
+_building: Final = threading.RLock()
+
 
 class VendorDocument(BaseModel):
     """A frozen model of something in the vendor's document.
@@ -36,6 +43,8 @@ class VendorDocument(BaseModel):
         validate_by_name=True,
         # The body is made by `given_properties`; this is for people who dump a model themselves.
         serialize_by_alias=False,
+        # Half of what importing this took was pydantic's, of which an order that is plain and sound needs nothing.
+        defer_build=True,
     )
 
     #: Attribute and vendor name of each property, in the order of the vendor's document.
@@ -49,7 +58,7 @@ class VendorDocument(BaseModel):
 
         def __init__(self, /, **given: object) -> None:
             try:
-                self.__pydantic_validator__.validate_python(given, self_instance=self)
+                self._validator().validate_python(given, self_instance=self)
             except ValidationError as error:
                 self._refuse(error, given)
 
@@ -65,6 +74,14 @@ class VendorDocument(BaseModel):
         cls._defaults = {
             name: None if field.is_required() else field.default for name, field in cls.model_fields.items()
         }
+
+    @classmethod
+    def _validator(cls) -> SchemaValidator | PluggableSchemaValidator:
+        """What pydantic checks with, built when first needed, by one thread: not every pydantic has a lock for it."""
+        if not cls.__pydantic_complete__:
+            with _building:
+                cls.model_rebuild()
+        return cls.__pydantic_validator__
 
     @model_validator(mode="before")
     @classmethod

@@ -75,9 +75,13 @@ _NOT_FOR_IMPORTERS = {
     "orderrelay_producers.outbox",
     "asyncio",
     "click",
+    "difflib",
     "http.client",
+    "importlib.metadata",  # pydantic needs it to build a model, which a sound order does without
+    "importlib.resources",
     "multiprocessing",
     "orderrelay_shared.command",
+    "orderrelay_shared.operation_results",
     "orderrelay_shared.settings",
     "orderrelay_workers",
     "pydantic_settings",
@@ -92,6 +96,26 @@ def test_importing_the_producers_brings_little_along() -> None:
     """Redis' client and the settings come with the first producer, and what only commands need comes with them."""
     imported = _modules_of("import json, sys, orderrelay_producers\nprint(json.dumps(sorted(sys.modules)))")
     assert imported & _NOT_FOR_IMPORTERS == set()
+
+
+def test_threads_that_need_the_model_first_all_get_it() -> None:
+    """It is built when an order is first told what is wrong with it, or made as an object; by many threads at once."""
+    program = """
+import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from orderrelay_producers import Order, OrderInvalid, OrderRow
+together = Barrier(8)
+def tell(number):
+    together.wait()
+    try:
+        OrderRow(customer_row_type=3, text="x") if number % 2 else Order.parse({})
+    except OrderInvalid as error:
+        return len(error.problems)
+with ThreadPoolExecutor(8) as threads:
+    print(json.dumps([str(told) for told in threads.map(tell, range(8))]))
+"""
+    assert _modules_of(program) == {"None", "3"}
 
 
 def test_making_a_producer_brings_no_command_along() -> None:
