@@ -76,7 +76,7 @@ def reader_of(kind: str, decimal: DecimalMark | None) -> Callable[[str], object]
 
 def read_text(cell: str) -> str:
     """The cell itself."""
-    if len(cell) <= _LONGEST and _SHORTENED.fullmatch(cell):
+    if len(cell) <= _LONGEST and ("E" in cell or "e" in cell) and _SHORTENED.fullmatch(cell):
         raise ValueError(f"{cell!r} is a number that a spreadsheet has shortened: make the column text first")
     return cell
 

@@ -246,9 +246,10 @@ def _order(rows: list[_Row], columns: Columns, key_began_at: int) -> TableOrder:
         problems.append(_keyless(first, columns))
     elif key_began_at:
         problems.append(_returned(first, columns, key_began_at))
-    for row in rows:
+    if columns.nameless:
         problems += [
             Problem(f"line {row.line}, column {index + 1}", "has a value but no name in the header")
+            for row in rows
             for index in columns.nameless
             if row.cells[index].strip()
         ]
@@ -285,8 +286,7 @@ def _keep_alike(
 ) -> None:
     """See that a further row repeats of the order what its first row says, or leaves it out."""
     for column in columns:
-        cell, other = row.cells[column.at], first.cells[column.at]
-        if not cell or cell == other:
+        if not (cell := row.cells[column.at]) or cell == (other := first.cells[column.at]):
             continue
         try:
             value = column.read(cell)
