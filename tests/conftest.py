@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import fakeredis
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from orderrelay_shared import keys
 from orderrelay_workers.gate import Gate, Limits
@@ -19,6 +20,10 @@ from tests.servers import PostgresServer, RedisServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# How fast this machine is says nothing about the code. (In CI, Hypothesis has a profile of its own that says the same.)
+settings.register_profile("any machine", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

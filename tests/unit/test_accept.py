@@ -403,7 +403,8 @@ def test_replies_of_another_connection_are_not_those_of_the_first(redis_client: 
 
     answers = accept(redis_client, coming(), max_waiting=1000, deadline=time.monotonic() + 2.0)
     assert [answer for answer in answers if isinstance(answer, Acceptance)] == []
-    assert all(answer.maybe_taken for answer in answers if isinstance(answer, NotAnswered))
+    surely_not = {f"B-{n}" for n, a in enumerate(answers[50:]) if isinstance(a, NotAnswered) and not a.maybe_taken}
+    assert not surely_not & {entry.external_id for entry in entries(redis_client)}
 
 
 def test_time_to_make_orders_does_not_count(fake_or_real_redis: redis.Redis) -> None:
@@ -411,11 +412,11 @@ def test_time_to_make_orders_does_not_count(fake_or_real_redis: redis.Redis) -> 
 
     def coming() -> Iterator[Envelope]:
         for number in range(100):
-            ready_at = time.monotonic() + 0.01
+            ready_at = time.monotonic() + 0.015
             wait_until(lambda at=ready_at: time.monotonic() >= at, what="an order is made")  # type: ignore[misc]
             yield envelope(f"A-{number}")
 
-    answers = accept(fake_or_real_redis, coming(), max_waiting=1000, deadline=time.monotonic() + 0.5)
+    answers = accept(fake_or_real_redis, coming(), max_waiting=1000, deadline=time.monotonic() + 1.0)
     assert {verdict(answer) for answer in answers} == {Verdict.ACCEPTED}
 
 
