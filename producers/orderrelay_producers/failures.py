@@ -24,4 +24,4 @@ def seen(error: Exception) -> str:
         error, exceptions.ResponseError
     ):  # While connecting, as `round_trip` returns those that answer a command.
         return f"Redis refuses the connection: {error}"
-    return f"Redis cannot be reached ({str(error).rstrip('. ')})"
+    return f"Redis cannot be reached (ORDERRELAY_REDIS_URL: {str(error).rstrip('. ')})"

@@ -207,7 +207,8 @@ def test_redis_away_is_told_with_what_was_taken(orders: Path, monkeypatch: pytes
     orders.write_bytes(line("A-1") + line("A-2"))
     result = invoke("enqueue", orders, "--timeout", "0.5", "--json")
     assert result.exit_code == 3
-    assert "Redis cannot be reached" in result.stderr
+    assert "Redis cannot be reached (ORDERRELAY_REDIS_URL: " in result.stderr
+    assert "--from-line" not in result.stderr  # it would be the same command
     assert "0 orders are taken, 0 refused. Running the same command again is safe" in result.stderr
     assert json.loads(result.stdout)["finished"] is False
 

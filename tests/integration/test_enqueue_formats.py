@@ -102,7 +102,9 @@ def test_damaged_gzip_is_told(run: Callable[..., Result], damage: Callable[[byte
     [
         (b"PK\x03\x04...", "an Excel workbook"),
         ((HEADER + rows(1)).encode("utf-16"), "this is UTF-16"),
-        (b"Hello, world\n", "say what it is with --format"),
+        (b"Hello world\n", "say what it is with --format"),
+        (b"Namn;Datum\nx;y\n", "Not known: Namn, Datum; name each column after its property"),
+        (b"Customer;Quantity\n1;2\n", "Not known: Customer (did you mean CustomerNr?); known: Quantity; name each"),
     ],
 )
 def test_what_holds_no_orders_is_told_once(run: Callable[..., Result], content: bytes, problem: str) -> None:
@@ -110,6 +112,8 @@ def test_what_holds_no_orders_is_told_once(run: Callable[..., Result], content: 
     result = run("-", stdin=content)
     assert result.exit_code == 2
     assert problem in result.stderr
+    assert result.stderr.endswith(". Nothing was sent\n")
+    assert "--from-line" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -214,7 +218,7 @@ def test_a_table_that_cannot_be_looked_through_is_not_begun(
     result = run("-", stdin=(HEADER + rows(1, "A-1") + rows(2) + '3;"' + rows(1, "A-1")).encode())
     assert result.exit_code == 2
     assert "line 6 cannot be read as CSV" in result.stderr
-    assert "0 orders are taken" in result.stderr
+    assert "Nothing was sent" in result.stderr
     assert arrived(redis_client) == []
 
 

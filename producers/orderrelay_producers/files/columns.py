@@ -24,6 +24,12 @@ ROW_PREFIX: Final = "Row."
 
 _DELIMITERS: Final = ";,\t"
 
+#: What to do about a table whose columns are unknown.
+_HOW_TO_NAME: Final = "name each column after its property, as in OrderKey;CustomerNr;InvoiceDate"
+
+#: A longer cell is a sentence rather than the name of a column, in characters.
+_LONGEST_NAME: Final = 40
+
 _HEAD_KINDS: Final = {
     vendor_name(name): kind.removesuffix(" | None")
     for name, kind in Order.__annotations__.items()
@@ -107,10 +113,25 @@ def delimiter_of(header: str) -> str:
     """
     delimiter, known = _best_delimiter(header)
     if not known:
-        raise FileUnreadable(
-            "line 1 has no known column: name each column after its property, as OrderKey;CustomerNr;InvoiceDate;…"
-        )
+        raise FileUnreadable(names_told(header) or f"line 1 has no known column: {_HOW_TO_NAME}")
     return delimiter
+
+
+def names_told(line: str) -> str | None:
+    """What to say of a line whose names are not those of our columns; None if it does not look like names at all."""
+    if not all(sign.isprintable() or sign == "\t" for sign in line):
+        return None
+    names = max(([name.strip() for name in cells_of(line, sign)] for sign in _DELIMITERS), key=len)
+    if len(names) < 2 or not all(0 < len(name) <= _LONGEST_NAME for name in names):
+        return None
+    known = [name for name in names if _bare(name) in _KNOWN]
+    others = [
+        f"{name} (did you mean {nearest}?)" if (nearest := _nearest(name, alike=0.7)) else name
+        for name in names
+        if name not in known
+    ]
+    told = f"; known: {', '.join(known)}" if known else ""
+    return f"line 1 seems to name columns. Not known: {', '.join(others)}{told}; {_HOW_TO_NAME}"
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:
@@ -175,8 +196,13 @@ def read_header(line: int, names: Sequence[str], decimal: DecimalMark | None) ->
 
 
 def _unknown(written: str) -> str:
-    close = get_close_matches(_bare(written), _KNOWN, n=1, cutoff=0.6)
+    nearest = _nearest(written)
+    return f"is unknown: did you mean {nearest}?" if nearest else "is no property of the order API"
+
+
+def _nearest(written: str, *, alike: float = 0.6) -> str | None:
+    close = get_close_matches(_bare(written), _KNOWN, n=1, cutoff=alike)
     if not close:
-        return "is no property of the order API"
+        return None
     of_row, name = _KNOWN[close[0]]
-    return f"is unknown: did you mean {ROW_PREFIX if of_row and name in _HEAD_KINDS else ''}{name}?"
+    return f"{ROW_PREFIX if of_row and name in _HEAD_KINDS else ''}{name}"

@@ -113,11 +113,15 @@ class FileRun:
         """What of a run that was stopped is in the queue, for people."""
         maybe = f", {self.maybe_taken} perhaps" if self.maybe_taken else ""
         conflicts = f", {self.conflicts} in conflict" if self.conflicts else ""
-        return (
+        if not self.stopped_by_queue and not any(self.counts.values()):  # it cannot be read from its beginning
+            return "Nothing was sent"
+        told = (
             f"{self.accepted + self.already} orders are taken{maybe}, {self.refused} refused{conflicts}. "
-            "Running the same command again is safe: no order is taken twice. "
-            f"To go on where it stopped, add --from-{self.counted_in} {self.next_start}"
+            "Running the same command again is safe: no order is taken twice"
         )
+        if self.next_start == self._start:
+            return told
+        return f"{told}. To go on where it stopped, add --from-{self.counted_in} {self.next_start}"
 
     @property
     def refused_whole(self) -> str:

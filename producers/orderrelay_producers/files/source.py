@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from orderrelay_producers.files.arrays import read_elements
-from orderrelay_producers.files.columns import looks_like_header
+from orderrelay_producers.files.columns import looks_like_header, names_told
 from orderrelay_producers.files.lines import read_lines
 from orderrelay_producers.files.records import BYTE_ORDER_MARK, FileFormat, FileUnreadable
 from orderrelay_producers.files.tables import read_table, rows_astray
@@ -222,6 +222,8 @@ def _format_of(head: bytes) -> FileFormat:
         return FileFormat.JSON
     if looks_like_header(first):
         return FileFormat.CSV
+    if (told := names_told(first.decode("utf-8", "replace"))) is not None:
+        raise FileUnreadable(f"{told}. If it is no table, say what it is with --format jsonl or json")
     raise FileUnreadable(
         "the first line is neither an order as JSON, nor the beginning of a JSON array, nor a line of column names; "
         "say what it is with --format jsonl, json or csv"
