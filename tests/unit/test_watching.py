@@ -6,17 +6,15 @@ import json
 import re
 import shlex
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
-import typer
 from ruamel.yaml import YAML
 
-from orderrelay_shared.command import GROUP, build
 from orderrelay_workers.metrics_of_ledger import ALARMS
+from tests.documents import command_line, parse, spans, words_of
 from tests.known_metrics import known_metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -151,49 +149,11 @@ def test_links_into_the_runbook_lead_somewhere() -> None:
     assert linked <= headings
 
 
-#: Before the words of a command: variables, and how it is called in Compose or from its virtual environment.
-_BEFORE = r"^(\S+=\S* )*(docker compose run --rm worker|(/\S+/)?orderrelay) (?=[a-z])"
-
-
-def typed(text: str) -> list[str]:
-    """Every `orderrelay …` command in code of a Markdown text, without the word itself."""
-    fence = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    lines = [line.partition(" #")[0] for block in fence.findall(text) for line in block.splitlines()]
-    spans = re.findall(r"`([^`]+)`", fence.sub("", text))
-    code = [" ".join(piece.split()) for piece in [*lines, *spans]]
-    return sorted({re.sub(_BEFORE, "", piece) for piece in code if re.match(_BEFORE, piece)})
-
-
-@pytest.fixture(scope="module")
-def command() -> Any:
-    """The whole command line interface."""
-    return typer.main.get_command(build(metadata.entry_points(group=GROUP)))
-
-
-def parse(command: Any, line: str) -> None:
-    """Parse a command line, but do not run it; what is wrong with it is raised."""
-    words = shlex.split(line)
-    context = typer.Context(command, info_name="orderrelay")
-    while hasattr(command, "commands") and words:
-        command = command.commands[words.pop(0)]  # a subcommand that does not exist is a KeyError
-        context = typer.Context(command, parent=context, info_name=command.name)
-    if not hasattr(command, "commands"):  # a group may be named without a subcommand
-        command.make_context(command.name, words, parent=context.parent)
-
-
-def test_every_command_of_the_runbook_can_be_typed(command: Any) -> None:
-    """Subcommand, options, values and what is required are as the program wants them."""
-    lines = typed(RUNBOOK.read_text())
+def test_every_command_of_the_runbook_can_be_typed() -> None:
+    """Also those in its sentences: subcommand, options, values and what is required are as the program wants them."""
+    command = command_line()
+    shown = [span for document, span in spans() if document == "deploy/RUNBOOK.md"]
+    lines = sorted({words for span in shown if (words := words_of(span)) is not None})
     assert len(lines) >= 30
     for line in lines:
-        parse(command, line)
-
-
-def test_every_command_of_the_readme_exists(command: Any) -> None:
-    """Prose may name one without all that it requires."""
-    for line in typed((DEPLOY / "README.md").read_text()):
-        try:
-            parse(command, line)
-        except Exception as error:
-            if type(error).__name__ != "MissingParameter":
-                raise
+        parse(command, shlex.split(line))
