@@ -92,6 +92,8 @@ def drawn(program: str, name: str, text: str, folder: Path) -> str:
     if found is None:
         raise SystemExit(f"{name}: {shown[-300:]}")
     svg = html.unescape(found[1]).replace("max-width:", "background: white; max-width:", 1)
+    # Without a size of its own each would be as wide as the page, and letters larger in one than in the other.
+    svg = re.sub(r'width="100%"(.*?viewBox="\S+ \S+ (\S+) (\S+)")', r'width="\2" height="\3"\1', svg, count=1)
     return re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)  # a tenth of a dot is enough
 
 

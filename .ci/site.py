@@ -48,7 +48,7 @@ def with_pictures(text: str, name: str) -> str:
         path = drawn.get(diagrams.digest(block[1]))
         if path is None:
             raise SystemExit(f"docs/{name} has a drawing that was changed since: python .ci/diagrams.py")
-        return f"![A drawing of what is told here](diagrams/{path.name})"
+        return f"[![A drawing of what is told here](diagrams/{path.name})](diagrams/{path.name})"
 
     return diagrams.BLOCK.sub(picture, text)
 

@@ -40,8 +40,6 @@ RUN_BY: Final = {
 #: Blocks that cannot be run, and why.
 NOT_RUN: Final = {
     ("README.md", "text"): "a drawing",
-    ("docs/first-order.md", "text"): "what one run showed on a terminal",
-    ("docs/operating.md", "text"): "what one run showed on a terminal",
 }
 
 
