@@ -107,7 +107,7 @@ def test_without_the_replica_nothing_is_accepted_for_sure(pair: tuple[RedisServe
         began_at = time.monotonic()
         with pytest.raises(QueueUnavailable, match=r"0 of 1 replicas had the order in time \(ORDERRELAY") as caught:
             asks.enqueue(mine, timeout=0.5)
-        assert time.monotonic() - began_at < 0.7
+        assert time.monotonic() - began_at < 2.0
     assert caught.value.maybe_taken
     assert caught.value.order is mine
     assert "the order may have been taken. Enqueueing the order of this error (`.order`) again is safe" in str(
