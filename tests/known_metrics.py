@@ -1,4 +1,4 @@
-"""Every metric that a worker tells Prometheus, as the code defines it."""
+"""Every metric that a worker or a relay tells Prometheus, as the code defines it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orderrelay_producers import outbox_vitals
 from orderrelay_workers import metrics, metrics_of_gates, metrics_of_ledger, metrics_of_process
 from orderrelay_workers.health import judge
 
@@ -53,4 +54,4 @@ def known_metrics() -> dict[str, Known]:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         given: Any = labels.get(family.name, getattr(family, "_labelnames", ()))
         found[name] = Known(name, family.type, tuple(given), family.documentation)
-    return found
+    return found | {m.name: Known(m.name, m.kind, (), m.meaning) for m in outbox_vitals.METRICS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
@@ -78,21 +78,32 @@ def relay(
     """Hand over committed orders of the outbox to the workers, until SIGTERM or Ctrl-C. Start as many as you like.
 
     It waits while Redis or the database is away, or the queue is full. An order that cannot be taken is set aside with
-    its reason; those behind it go on. It needs ORDERRELAY_OUTBOX_URL and ORDERRELAY_REDIS_URL.
+    its reason; those behind it go on. It needs ORDERRELAY_OUTBOX_URL and ORDERRELAY_REDIS_URL. On
+    ORDERRELAY_HEALTH_PORT it answers GET /live and GET /metrics (for Prometheus), but not with --once.
     Exit code: 0 good, 1 some were set aside, 2 settings or a missing table,
     3 with --once: something unreachable, or the queue full.
     Example: orderrelay outbox relay
     Example: orderrelay outbox relay --once --json
     """
     from orderrelay_producers.outbox_relay import Relay  # noqa: PLC0415  as above
+    from orderrelay_producers.outbox_vitals import RelaySettings, Vitals, health_server  # noqa: PLC0415
+    from orderrelay_shared.settings import load  # noqa: PLC0415
     from orderrelay_shared.urls import masked  # noqa: PLC0415
 
-    settings = _settings()
+    settings = load(RelaySettings)
     is_asked_to_stop = _listen()
-    with _opened(settings.outbox_url) as store, closing(Relay(store, settings, say=_tell)) as running:
-        if not once:
+    vitals = None if once else Vitals()
+    with ExitStack() as ends:
+        store = ends.enter_context(_opened(settings.outbox_url))
+        running = ends.enter_context(closing(Relay(store, settings, say=_tell)))
+        if vitals is not None:
+            if settings.health_port:
+                server = ends.enter_context(closing(health_server(settings.health_host, settings.health_port, vitals)))
+                server.start()
             _tell(f"relaying from {store.address} to {masked(settings.redis_url)}")
-        done = running.run(poll_seconds=poll_seconds, until_empty=once, is_asked_to_stop=is_asked_to_stop)
+        done = running.run(
+            poll_seconds=poll_seconds, until_empty=once, is_asked_to_stop=is_asked_to_stop, vitals=vitals
+        )
     if as_json:
         print_json({"taken": done.taken, "set_aside": done.set_aside, "full": sorted(done.full), "away": done.away})
     else:

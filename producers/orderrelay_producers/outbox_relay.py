@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orderrelay_producers.outbox_store import Store
-    from orderrelay_producers.outbox_table import Row
+    from orderrelay_producers.outbox_table import Counts, Row
+    from orderrelay_producers.outbox_vitals import Vitals
     from orderrelay_shared.settings import ProducerSettings
 
 #: Orders that travel to Redis together.
@@ -131,14 +132,20 @@ class Relay:
         return Done(len(found.taken), len(found.refused), frozenset(found.full), found.away)
 
     def run(
-        self, *, poll_seconds: float, until_empty: bool = False, is_asked_to_stop: Callable[[], bool]
-    ) -> Done:  # fmt: skip
+        self,
+        *,
+        poll_seconds: float,
+        until_empty: bool = False,
+        is_asked_to_stop: Callable[[], bool],
+        vitals: Vitals | None = None,
+    ) -> Done:
         """Hand over what waits and what comes, until it is asked to stop; waits while Redis or the database is away.
 
         Args:
             poll_seconds: How long to wait when nothing waits.
             until_empty: Stop when there is nothing more to hand over, or nobody to take it.
             is_asked_to_stop: Asked between batches, and often while waiting.
+            vitals: Where to note what is seen, for metrics.
 
         Returns:
             All that was done; `away` as of the last batch.
@@ -150,11 +157,17 @@ class Relay:
         failures = 0
         while not is_asked_to_stop():
             try:
+                if vitals is not None:
+                    vitals.count(self._counts)
                 latest = self.once()
             except OutboxUnusable as error:
                 if not error.may_pass or until_empty:
                     raise
                 latest = Done(away=str(error))
+                if vitals is not None:
+                    vitals.database_is_away()
+            if vitals is not None:
+                vitals.round_ended(latest)
             self._tell_change(done.away, latest.away)
             done = Done(
                 done.taken + latest.taken, done.set_aside + latest.set_aside, done.full | latest.full, latest.away
@@ -168,6 +181,10 @@ class Relay:
             elif not latest.anything:
                 _wait(poll_seconds, is_asked_to_stop)
         return done
+
+    def _counts(self) -> Counts:
+        with self._store.reading() as cursor:
+            return self._store.statements.counts(cursor)
 
     def _anything_waits(self) -> bool:
         """Whether it is worth taking the write lock, which is the only one that SQLite has."""

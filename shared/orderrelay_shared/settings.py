@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from orderrelay_shared import environment
 from orderrelay_shared.environment import NESTED, PREFIX
 from orderrelay_shared.ids import EXTERNAL_ID_MAX_LENGTH
-from orderrelay_shared.urls import masked, outbox_url_problem, redis_url_problem
+from orderrelay_shared.urls import listen_host, masked, outbox_url_problem, redis_url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Allowed",
+    "ListenHost",
+    "ListenPort",
     "ProducerSettings",
     "RedisUrl",
     "Setting",
@@ -74,6 +76,12 @@ RedisUrl = Annotated[
         "sentinel://host:port,host:port/primary/db, user:password@ before the host"
     ),
 ]
+
+#: The port that a process answers probes on; 0: none.
+ListenPort = Annotated[int, Field(ge=0, le=65_535)]
+
+#: The address of this host that such a port is opened on.
+ListenHost = Annotated[str, AfterValidator(listen_host), Allowed("an IP address, such as 127.0.0.1 or 0.0.0.0")]
 
 
 class ProducerSettings(BaseSettings):

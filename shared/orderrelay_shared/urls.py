@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import PurePosixPath, PureWindowsPath
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -108,3 +109,12 @@ def outbox_url_problem(url: str) -> str | None:
         is_readable = False
     unreadable = "has no readable host and port; special characters in a password must be percent-encoded"
     return None if is_readable else unreadable
+
+
+def listen_host(host: str) -> str:
+    """An address of this host to listen on, as it is."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError("is no IP address") from None
+    return host

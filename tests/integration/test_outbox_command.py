@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from orderrelay_producers import Outbox
@@ -56,6 +59,19 @@ def fill(url: str, *external_ids: str, company: str = "acme") -> None:
     with Outbox(settings=ProducerSettings()) as outbox, service("driver", url).begin() as (connection, _):
         for external_id in external_ids:
             outbox.enqueue(connection, order(external_id), company=company)
+
+
+def ask(port: int, path: str) -> str:
+    """What a relay answers on its health port; "" before it listens."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as told:
+        return str(told.read().decode())
+    return ""
+
+
+def scrape(port: int) -> dict[str, float]:
+    """A relay's metrics as Prometheus reads them, without what their names begin with."""
+    families = text_string_to_metric_families(ask(port, "/metrics"))
+    return {s.name.removeprefix("orderrelay_outbox_"): s.value for family in families for s in family.samples}
 
 
 def answer(result: Result) -> Any:
@@ -169,6 +185,47 @@ def test_a_relay_runs_until_sigterm(
     relay.sigterm()
     assert relay.wait() == 0, relay.log
     assert json.loads(relay.log.splitlines()[-1])["taken"] == 1
+
+
+def test_a_relay_tells_prometheus_how_the_outbox_stands(
+    run: Callable[..., Result], database_url: str, redis_url: str, redis_client: redis.Redis, processes: Processes
+) -> None:
+    """What waits and for how long while Redis is away, then what was handed over and what was set aside."""
+    lay_out(database_url)
+    fill(database_url, "A-1", "A-2")
+    fill(database_url, "B-1", company="beta")
+    redis_client.zadd(keys.COMPANIES, {"acme": time.time()})
+    port, nobody = free_port(), free_port()
+    environment = {"ORDERRELAY_OUTBOX_URL": database_url, "ORDERRELAY_HEALTH_PORT": str(port)}
+    words = [*_COMMAND, "relay", "--poll-seconds", "0.05"]
+    waits = processes.start_python(words, environment | {"ORDERRELAY_REDIS_URL": f"redis://127.0.0.1:{nobody}/0"})
+    wait_until(lambda: scrape(port).get("failures_total", 0) > 0, 30, what="Redis is away")
+    found = scrape(port)
+    assert (found["readable"], found["waiting"], found["set_aside"], found["newer"]) == (1, 3, 0, 0)
+    assert 0 < found["oldest_seconds"] < 600
+    assert found["handed_over_total"] == 0
+    assert json.loads(ask(port, "/live")) == {"live": True, "not_live": []}
+    waits.sigterm()
+    assert waits.wait() == 0, waits.log
+    relay = processes.start_python(words, environment | {"ORDERRELAY_REDIS_URL": redis_url})
+    wait_until(lambda: scrape(port).get("waiting") == 0, 30, what="all is handed over, and counted")
+    found = scrape(port)
+    assert (found["handed_over_total"], found["refused_total"], found["set_aside"]) == (2, 1, 1)
+    assert (found["oldest_seconds"], found["failures_total"]) == (0, 0)
+    relay.sigterm()
+    assert relay.wait() == 1, relay.log  # as it set one aside
+
+
+def test_a_port_that_is_taken_is_told(
+    run: Callable[..., Result], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two relays of one host need a port each."""
+    lay_out(database_url)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("ORDERRELAY_HEALTH_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(SettingsInvalid, match="ORDERRELAY_HEALTH_PORT: nothing can listen"):
+            run("relay")
+        assert run("relay", "--once").exit_code == 0  # that one opens no port
 
 
 def test_postgres_without_its_driver_is_told(redis_url: str) -> None:

@@ -1,8 +1,7 @@
-"""Checks of the addresses among the settings: the vendor's, its paths, the ledger's, and where to listen."""
+"""Checks of the addresses among the settings: the vendor's, its paths, and the ledger's."""
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
@@ -38,15 +37,6 @@ def path_not_empty(path: str) -> str:
     if not path:
         raise ValueError("is empty")
     return path
-
-
-def listen_host(host: str) -> str:
-    """An address of this host to listen on, as it is."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError("is no IP address") from None
-    return host
 
 
 def database_url(url: str) -> str:

@@ -16,7 +16,7 @@ from celery.worker import state
 
 from orderrelay_workers.ears import Ears
 from orderrelay_workers.health import Vitals
-from orderrelay_workers.health_server import HealthServer
+from orderrelay_workers.health_server import health_server
 from orderrelay_workers.metrics_of_process import ProcessGauges
 from orderrelay_workers.runtime import Runtime
 from orderrelay_workers.sidecar.listening import Listening
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from orderrelay_shared.probe_server import ProbeServer
     from orderrelay_workers.settings import WorkerSettings
 
 #: Exit codes of a worker that ends by itself: it must not go on with these settings; it may be started again.
@@ -46,7 +47,7 @@ class _Parts:
     worker: Runtime
     ears: Ears
     sidecar: Sidecar | None
-    health: HealthServer | None
+    health: ProbeServer | None
     gauges: ProcessGauges | None
 
 
@@ -110,12 +111,12 @@ def begin(settings: WorkerSettings, app: Celery, threads: int) -> Runtime:
     return worker
 
 
-def _serve_health(settings: WorkerSettings, vitals: Vitals) -> HealthServer | None:
+def _serve_health(settings: WorkerSettings, vitals: Vitals) -> ProbeServer | None:
     """Answer from the very start, as bringing a ledger up to date may take longer than a probe waits."""
     if not settings.health_port:
         return None
     name = f"{socket.gethostname()}:{os.getpid()}"
-    health = HealthServer(settings.health_host, settings.health_port, vitals, name)
+    health = health_server(settings.health_host, settings.health_port, vitals, name)
     health.start()
     return health
 

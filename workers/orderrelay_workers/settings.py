@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from orderrelay_shared import ids
-from orderrelay_shared.settings import Allowed, ProducerSettings, RedisUrl, SettingsInvalid, load
+from orderrelay_shared.settings import (
+    Allowed,
+    ListenHost,
+    ListenPort,
+    ProducerSettings,
+    RedisUrl,
+    SettingsInvalid,
+    load,
+)
 from orderrelay_shared.urls import passwords_in
 from orderrelay_workers import addresses
 from orderrelay_workers.company_settings import CompanySettings, problems_of_companies
@@ -154,12 +162,10 @@ class WorkerSettings(ProducerSettings):
     ] = frozenset()
     """The vendor's error numbers that are worth another attempt; empty: none."""
 
-    health_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    health_port: ListenPort = 0
     """The port where a worker answers `GET /live`, `/ready` and `/metrics`; 0: it does not. One for each worker."""
 
-    health_host: Annotated[
-        str, AfterValidator(addresses.listen_host), Allowed("an IP address, such as 127.0.0.1 or 0.0.0.0")
-    ] = "127.0.0.1"
+    health_host: ListenHost = "127.0.0.1"
     """The address that HEALTH_PORT is opened on; 0.0.0.0 where probes come from outside, as in Kubernetes."""
 
     log_format: Literal["console", "json"] = "console"
