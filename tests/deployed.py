@@ -81,7 +81,7 @@ def _filled(text: str, variables: dict[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
         name, sign, rest = match.groups()
         found = variables.get(name) or (rest if sign == "-" else "")
-        assert found, f"{name} {rest}"
+        assert found or sign == "-", f"{name} {rest}"
         return found
 
     return re.sub(r"\$\{(\w+):([-?])([^}]*)\}", value, text)

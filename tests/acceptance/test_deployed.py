@@ -6,13 +6,17 @@ import contextlib
 import urllib.request
 from typing import TYPE_CHECKING
 
-from orderrelay_producers import OrderProducer
+from orderrelay_producers import OrderProducer, Outbox
+from orderrelay_shared import keys
 from tests.deployed import by_compose, by_systemd
+from tests.outboxes import lay_out, service
 from tests.servers import free_port, wait_until
 from tests.stack import order
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import redis
 
     from tests.processes import Processes, RunningProcess
     from tests.stack import Stack
@@ -73,11 +77,31 @@ def test_the_systemd_units_start_a_worker(sqlite_stack: Stack, processes: Proces
     assert worker.wait() == 0, worker.log[-3000:]
 
 
+def test_the_unit_of_an_outbox_hands_over(
+    redis_url: str, sqlite_url: str, redis_client: redis.Redis, processes: Processes, tmp_path: Path
+) -> None:
+    """It reads its own env file, says how it is, hands over what is committed, and stops in order."""
+    lay_out(sqlite_url)
+    port = free_port()
+    settings = {"REDIS_URL": redis_url, "OUTBOX_URL": sqlite_url, "HEALTH_PORT": str(port)}
+    env_file = tmp_path / "outbox-shop.env"
+    env_file.write_text("".join(f"ORDERRELAY_{name}={value}\n" for name, value in settings.items()))
+    unit = by_systemd("orderrelay-outbox@.service", "shop")
+    assert unit.environment["ORDERRELAY_ENV_FILE"] == "/etc/orderrelay/outbox-shop.env"
+    relay = processes.start(unit.command, unit.environment | {"ORDERRELAY_ENV_FILE": str(env_file)}, name="relay")
+    wait_until(lambda: answers(f"http://127.0.0.1:{port}/live"), 30, what="the relay answers")
+    with Outbox(redis_url) as outbox, service("driver", sqlite_url).begin() as (connection, _):
+        outbox.enqueue(connection, order("O-1"), company="acme")
+    wait_until(lambda: redis_client.xlen(keys.INTAKE) == 1, what="the order is handed over")
+    relay.sigterm()
+    assert relay.wait() == 0, relay.log[-3000:]
+
+
 def test_the_services_of_compose_start_on_a_read_only_file_system(
     redis_url: str, postgres_url: str, processes: Processes, tmp_path: Path
 ) -> None:
-    """Init, simulator and worker, as the image runs them; nothing is written outside /tmp, not even at home."""
-    vendor, health = free_port(), free_port()
+    """Init, simulator, worker and relay, as the image runs them; nothing is written outside /tmp, not even at home."""
+    vendor, health, relays = free_port(), free_port(), free_port()
     (tmp_path / "sitecustomize.py").write_text(_WATCH_WRITES)
     told = tmp_path / "told"
     here = {
@@ -102,12 +126,21 @@ def test_the_services_of_compose_start_on_a_read_only_file_system(
     assert words != simulator.command
     processes.start(words, simulator.environment | here, name="simulator")
     assert made.wait() == 0, made.log[-3000:]
-    service = by_compose("worker", POSTGRES_PASSWORD="x")
-    worker = processes.start(service.command, service.environment | here, name="worker")
+    line = by_compose("worker", POSTGRES_PASSWORD="x")
+    worker = processes.start(line.command, line.environment | here, name="worker")
     await_ready(worker, health)
     wait_until(lambda: answers(f"http://127.0.0.1:{vendor}/"), what="the simulator's page is there")
     with OrderProducer(redis_url) as producer:
         assert producer.enqueue(order("C-1"), company="acme").wait(timeout=40).order_number
-    worker.sigterm()
-    assert worker.wait() == 0, worker.log[-3000:]
+    lay_out(postgres_url)  # any database will do for the service's own
+    line = by_compose("outbox", ORDERRELAY_OUTBOX_URL=postgres_url)
+    its_own = {**here, "ORDERRELAY_HEALTH_PORT": str(relays), "ORDERRELAY_OUTBOX_URL": postgres_url}
+    relay = processes.start(line.command, line.environment | its_own, name="relay")
+    with Outbox(redis_url) as outbox, service("driver", postgres_url).begin() as (connection, _):
+        job = outbox.enqueue(connection, order("C-2"), company="acme")
+    assert job.wait(timeout=40).order_number
+    assert answers(f"http://127.0.0.1:{relays}/live")
+    for process in (relay, worker):
+        process.sigterm()
+        assert process.wait() == 0, process.log[-3000:]
     assert told.read_text() == ""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
-from orderrelay_shared.settings import Setting, describe
+from orderrelay_producers import outbox_store
+from orderrelay_shared.settings import ProducerSettings, Setting, describe
 from orderrelay_workers.settings import WorkerSettings, load_worker_settings
 from tests.deployed import by_compose, compose, unit
 
@@ -90,13 +91,15 @@ def test_a_worker_s_health_is_asked_for_where_it_answers() -> None:
     assert re.search(r"^ *ORDERRELAY_HEALTH_PORT=[1-9]\d*", dockerfile, re.MULTILINE)
     [asked] = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])$", dockerfile, re.MULTILINE | re.DOTALL)
     command = YAML(typ="safe").load(asked)
-    assert compose()["services"]["worker"]["healthcheck"]["test"] == ["CMD", *command]
+    for service in ("worker", "outbox"):
+        assert compose()["services"][service]["healthcheck"]["test"] == ["CMD", *command]
     assert importlib.util.find_spec(command[2]) is not None
 
 
-def test_only_workers_are_asked_for_their_health() -> None:
+def test_only_workers_and_relays_are_asked_for_their_health() -> None:
     """Nothing else of the image would answer, and be called unhealthy for it."""
-    others = [name for name, service in compose()["services"].items() if "build" in service and name != "worker"]
+    ours = [name for name, service in compose()["services"].items() if "build" in service]
+    others = [name for name in ours if name not in {"worker", "outbox"}]
     assert {name: compose()["services"][name]["healthcheck"] for name in others} == {
         "init": {"disable": True},
         "simulator": {"disable": True},
@@ -104,18 +107,23 @@ def test_only_workers_are_asked_for_their_health() -> None:
 
 
 def test_compose_mounts_and_scrapes_what_is_there() -> None:
-    """Files that are mounted exist, Prometheus asks the service of workers where it answers; rules go by the job."""
+    """Files that are mounted exist, Prometheus asks workers and relays where they answer; rules go by the jobs."""
     said = compose()
     for service in said["services"].values():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert (DEPLOY / source).exists() if source.startswith("./") else source in said["volumes"], volume
-    [scraped] = YAML(typ="safe").load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    [found] = scraped["dns_sd_configs"]
-    assert set(found["names"]) <= said["services"].keys()
-    assert found["port"] == int(by_compose("worker", POSTGRES_PASSWORD="x").environment["ORDERRELAY_HEALTH_PORT"])
+    scraped = YAML(typ="safe").load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    asked: set[str] = set()
+    for job in scraped:
+        [found] = job["dns_sd_configs"]
+        [service] = found["names"]
+        port = by_compose(service, POSTGRES_PASSWORD="x").environment["ORDERRELAY_HEALTH_PORT"]
+        assert found["port"] == int(port)
+        asked.add(service)
+    assert asked == {"worker", "outbox"}
     rules = (DEPLOY / "prometheus" / "orderrelay.rules.yml").read_text()
-    assert set(re.findall(r'job="(\w+)"', rules)) == {scraped["job_name"]}
+    assert set(re.findall(r'job="([\w-]+)"', rules)) == {job["job_name"] for job in scraped}
 
 
 def test_workers_start_after_the_tables_are_made() -> None:
@@ -171,3 +179,34 @@ def test_systemd_gives_a_worker_time_and_one_place_to_write() -> None:
         assert said["ProtectSystem"] == ["strict"]
         assert "XDG_STATE_HOME=/var/lib" in said["Environment"]
         assert said["StateDirectory"] == ["orderrelay"]
+
+
+def test_a_relay_is_given_time_and_no_secrets() -> None:
+    """A statement may take its 30 seconds. It is told of Redis and the outbox, how careful to be, and no more."""
+    relay = unit("orderrelay-outbox@.service")
+    grace = compose()["services"]["outbox"]["stop_grace_period"].removesuffix("s")
+    assert relay["TimeoutStopSec"] == [grace]
+    assert int(grace) > outbox_store._STATEMENT_SECONDS
+    assert relay["RestartPreventExitStatus"] == ["2"]
+    assert "StateDirectory" not in relay
+    hardening = relay.keys() - {"SuccessExitStatus"}
+    assert hardening <= unit("orderrelay-worker@.service").keys() | unit("orderrelay-init.service").keys()
+    given = compose()["services"]["outbox"]
+    assert "env_file" not in given
+    defaults = {setting.name: setting.default for setting in describe(ProducerSettings)}
+    told = by_compose("outbox").environment
+    careful = ("ORDERRELAY_ACCEPT_REPLICAS", "ORDERRELAY_ACCEPT_ON_DISK", "ORDERRELAY_MAX_WAITING")
+    assert {name: told[name] for name in careful} == {name: defaults[name] for name in careful}
+    assert given["environment"].keys() == {"ORDERRELAY_REDIS_URL", "ORDERRELAY_OUTBOX_URL", *careful}
+
+
+def test_every_unit_is_hardened_alike() -> None:
+    """What one may not do, none may."""
+    names = [file.name for file in (DEPLOY / "systemd").glob("*.service")]
+    assert len(names) == 3
+    kinds = ("Protect", "Private", "Restrict", "NoNew", "Lock", "Remove", "Capability", "Ambient", "System", "UMask")
+    worker = unit("orderrelay-worker@.service")
+    wanted = {key: value for key, value in worker.items() if key.startswith(kinds)}
+    assert len(wanted) > 20
+    for name in names:
+        assert {key: value for key, value in unit(name).items() if key.startswith(kinds)} == wanted, name

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from orderrelay_producers import outbox_store
 from orderrelay_shared.settings import describe
 from orderrelay_workers.settings import WorkerSettings
 
@@ -27,6 +28,10 @@ OF_PROMETHEUS_TRIGGER = {
     *("serverAddress", "query", "threshold", "activationThreshold", "namespace", "customHeaders", "authModes"),
     *("ignoreNullValues", "queryParameters", "unsafeSsl", "timeout"),
 }
+
+#: The manifests of pods that work on the ledger, and that of an outbox's relay, which does not.
+OF_THE_LEDGER = ("worker.yaml", "init-job.yaml")
+RELAY = "outbox/relay.yaml"
 
 
 @cache
@@ -50,7 +55,7 @@ def validate(manifest: Any) -> None:
 
 def pods() -> dict[str, Any]:
     """The pods' own specifications by file."""
-    return {name: manifests()[name]["spec"]["template"]["spec"] for name in ("worker.yaml", "init-job.yaml")}
+    return {name: manifests()[name]["spec"]["template"]["spec"] for name in (*OF_THE_LEDGER, RELAY)}
 
 
 @pytest.mark.parametrize("name", of_kubernetes())
@@ -86,9 +91,11 @@ def test_pods_may_do_nothing_but_their_work() -> None:
 def test_pods_run_as_the_user_of_the_image() -> None:
     """The number in the manifests is the one in the Dockerfile, and the state is mounted at its home."""
     dockerfile = (FOLDER.parent / "Dockerfile").read_text()
-    for pod in pods().values():
+    for name, pod in pods().items():
         assert f"USER {pod['securityContext']['runAsUser']}\n" in dockerfile
-        assert f"--home-dir {pod['containers'][0]['volumeMounts'][1]['mountPath']} " in dockerfile
+        mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert ("state" in mounts) == (name in OF_THE_LEDGER)
+        assert f"--home-dir {mounts.get('state', '')}" in dockerfile
 
 
 def test_a_worker_is_asked_where_it_answers_and_given_time_to_end() -> None:
@@ -110,6 +117,41 @@ def test_a_worker_is_asked_where_it_answers_and_given_time_to_end() -> None:
     longest = WorkerSettings.model_fields["start_fence_seconds"].default
     longest += WorkerSettings.model_fields["request_timeout_seconds"].default
     assert pod["terminationGracePeriodSeconds"] >= longest + 15
+
+
+def test_a_relay_is_asked_where_it_answers_and_given_time_to_end() -> None:
+    """Probes and port agree; a stop may take as long as a statement; it has a secret of its own, and no company's."""
+    pod = pods()[RELAY]
+    [container] = pod["containers"]
+    [port] = container["ports"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    secrets, _ = container["volumeMounts"]
+    assert environment == {
+        "ORDERRELAY_SECRETS_DIR": secrets["mountPath"],
+        "ORDERRELAY_HEALTH_HOST": "0.0.0.0",
+        "ORDERRELAY_HEALTH_PORT": str(port["containerPort"]),
+    }
+    for probe in ("livenessProbe", "startupProbe"):
+        assert container[probe]["httpGet"] == {"path": "/live", "port": port["name"]}
+    assert "readinessProbe" not in container
+    assert pod["terminationGracePeriodSeconds"] > outbox_store._STATEMENT_SECONDS
+    assert pod["volumes"][0]["secret"]["secretName"] == manifests()[RELAY]["metadata"]["name"]
+    assert "envFrom" not in container
+
+
+def test_relays_are_no_workers() -> None:
+    """Neither the workers' budget nor their monitor chooses them; the network policy and a monitor of their own do."""
+    deployment = manifests()[RELAY]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["selector"]["matchLabels"].items() <= labels.items()
+    assert deployment["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"] == deployment["selector"]
+    workers = manifests()["worker.yaml"]["spec"]["selector"]["matchLabels"]
+    assert not workers.items() <= labels.items()
+    monitor = manifests()["monitoring/podmonitor-outbox.yaml"]["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    rules = (FOLDER.parent / "prometheus" / "orderrelay.rules.yml").read_text()
+    assert f'job="{labels[monitor["jobLabel"]]}"' in rules
+    assert manifests()["network.yaml"]["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 def test_all_speak_of_the_same_pods() -> None:
@@ -154,6 +196,7 @@ def test_the_scaler_says_only_what_keda_knows() -> None:
 def test_settings_in_the_manifests_exist() -> None:
     """The config map sets what workers know, and no secret; secrets come as files."""
     known = {setting.name.replace("__<ALIAS>__", "__ACME__"): setting for setting in describe(WorkerSettings)}
+    assert manifests()["outbox/kustomization.yaml"]["images"] == manifests()["kustomization.yaml"]["images"]
     [config] = manifests()["kustomization.yaml"]["configMapGenerator"]
     given = dict(line.partition("=")[::2] for line in config["literals"])
     assert given.pop("ORDERRELAY_SECRETS_DIR") == pods()["worker.yaml"]["containers"][0]["volumeMounts"][0]["mountPath"]
