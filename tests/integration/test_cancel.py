@@ -21,7 +21,7 @@ from orderrelay_workers.ledger import caution, schema
 from orderrelay_workers.sidecar import intake as intake_module
 from tests.integration.test_booked import booking
 from tests.integration.test_intake import accept, intake, left, new_worker, worker
-from tests.ledgers import ACME, created, cut_off, job_id
+from tests.ledgers import ACME, an_order, created, cut_off, job_id
 from tests.servers import RedisServer, wait_until
 
 if TYPE_CHECKING:
@@ -237,6 +237,50 @@ def test_an_order_after_its_cancel_is_sent(intake: Intake, ledger: Ledger, redis
     wait_until(lambda: int(accept(redis_client, 9)[0].split(b"-")[0]) > at_ms, what="another millisecond has begun")
     accept(redis_client, 1)
     intake.book_next()
+    assert ledger.job(job_id(1))["state"] == "waiting"
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one after the other"])
+@pytest.mark.parametrize(("cancel_first", "becomes"), [(True, "waiting"), (False, "cancelled")])
+def test_within_a_millisecond_the_stream_decides_which_came_first(
+    intake: Intake, ledger: Ledger, redis_client: redis.Redis, cancel_first: bool, becomes: str, together: bool
+) -> None:
+    """A request to cancel an order that is not there yet, and that order, a blink of an eye apart."""
+    at_ms = int(accept(redis_client, 9)[0].split(b"-")[0]) + 5
+    order_place, cancel_place = (8, 7) if cancel_first else (7, 8)
+    order: Any = an_order(1).envelope.to_fields()
+    request: Any = Cancel(job_id(1), "changed my mind").to_fields()
+    for place in sorted((order_place, cancel_place)):
+        redis_client.xadd(keys.INTAKE, order if place == order_place else request, id=f"{at_ms}-{place}")
+        if not together:
+            intake.book_next()
+    intake.book_next()
+    assert ledger.job(job_id(1))["state"] == becomes
+    assert left(redis_client) == (0, 0)
+
+
+def test_a_request_that_waited_does_not_mean_the_order_behind_it(
+    intake: Intake, ledger: Ledger, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for entries before it; an order that came a blink of an eye later is booked meanwhile, and sent."""
+    monkeypatch.setattr(intake_module, "_LEAVING_MS", 0)
+    monkeypatch.setattr(intake_module, "_BLOCK_MS", 1)
+    stuck = accept(redis_client, 9, v="99")
+    at_ms = int(stuck[0].split(b"-")[0]) + 5
+    order: Any = an_order(1).envelope.to_fields()
+    request: Any = Cancel(job_id(1), "changed my mind").to_fields()
+    redis_client.xadd(keys.INTAKE, request, id=f"{at_ms}-7")
+    for _ in range(3):
+        intake.book_next()
+    assert (ledger.states(), left(redis_client)) == ({}, (2, 2))
+    redis_client.xadd(keys.INTAKE, order, id=f"{at_ms}-8")
+    for _ in range(3):
+        intake.book_next()
+    assert ledger.states() == {"waiting": 1}
+    monkeypatch.setattr(intake_module, "_LOOK_FOR_ABANDONED_SECONDS", 0.0)
+    for _ in range(3):
+        intake.book_next()
+    assert (ledger.events(), left(redis_client)[0]) == (["cancel_refused"], 1)
     assert ledger.job(job_id(1))["state"] == "waiting"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -52,9 +52,15 @@ class Accepted:
 
 
 def taken_at(entry_id: str) -> datetime:
-    """When the stream took an entry, by Redis' clock and the entry's id."""
+    """When the stream took an entry, by Redis' clock and the entry's id.
+
+    Of entries of one millisecond each later one is a microsecond later, up to the thousandth: whether a request to
+    cancel came before its order or after it must not be lost.
+    """
+    milliseconds, _, place = entry_id.partition("-")
     try:
-        return datetime.fromtimestamp(int(entry_id.split("-", 1)[0]) / 1000, UTC)
+        began = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+        return began + timedelta(microseconds=min(int(place or 0), 999))
     except (ValueError, OverflowError, OSError):
         return datetime.now(UTC)
 
