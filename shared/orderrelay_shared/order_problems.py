@@ -102,16 +102,20 @@ def problems_found(found: Iterable[tuple[Steps, str]], given: object) -> list[Pr
 
 def _as_written(steps: Steps, given: object) -> Steps:
     written: list[int | str] = []
+    in_snake_case = False
     for step in steps:
         name = step
         if isinstance(name, str) and isinstance(given, Mapping):
             names = cast("Mapping[object, object]", given)
             name = _name_as_written(name, names)
+            in_snake_case = name == snake_name(name)
             given = names.get(name)
         elif isinstance(name, int) and isinstance(given, (list, tuple)):
             members = cast("list[object]", given)
             given = members[name] if name < len(members) else None
         else:
+            # A row that was made before: as the caller names the order's own properties.
+            name = snake_name(name) if isinstance(name, str) and in_snake_case else name
             given = None
         written.append(name)
     return tuple(written)

@@ -224,13 +224,14 @@ def row_rules_broken(
 
 
 def row_numbers_broken(
-    numbers: Sequence[int | None], unread: AbstractSet[int] = frozenset()
+    numbers: Sequence[int | None], unread: AbstractSet[int] = frozenset(), hidden: AbstractSet[int] = frozenset()
 ) -> list[tuple[Steps, str]]:
     """What is wrong with the RowNr of an order's rows taken together, as steps from the order and words.
 
     Args:
         numbers: The RowNr of each row, None where there is none.
         unread: The positions of rows whose RowNr was given but refused for itself.
+        hidden: The positions of rows that are no objects, so that nobody knows whether they have one.
     """
     if not unread and all(number is None for number in numbers):
         return []
@@ -238,7 +239,7 @@ def row_numbers_broken(
     first_at: dict[int, int] = {}
     for position, number in enumerate(numbers):
         if number is None:
-            if position not in unread:
+            if position not in unread and position not in hidden:
                 message = "is given on other rows but not here: give it on all rows, or on none to have them numbered"
                 found.append((("InvoiceRows", position, "RowNr"), message))
         elif (first := first_at.setdefault(number, position)) != position:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self, cast
 
-import msgspec
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from orderrelay_shared import ids, order_content, wire
@@ -23,7 +22,7 @@ from orderrelay_shared.field_types import (
 from orderrelay_shared.order_problems import OrderInvalid, Problem, RulesBroken, Steps
 from orderrelay_shared.order_rows import OrderRow, plain_rows, read_plain_rows, row_numbers_broken
 from orderrelay_shared.plain_orders import MANDATORY, PlainDocument
-from orderrelay_shared.vendor_document import VendorDocument, snake_named
+from orderrelay_shared.vendor_document import VendorDocument, rough_size, snake_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -234,7 +233,7 @@ class Order(VendorDocument):
         if numbers[0] is None and not found:
             # Copies, as a row object that the caller keeps may stand elsewhere in another order.
             rows = enumerate(self.invoice_rows, 1)
-            numbered = tuple(row.model_copy(update={"row_nr": number}) for number, row in rows)
+            numbered = tuple(row.with_sound("row_nr", number) for number, row in rows)
             object.__setattr__(self, "invoice_rows", numbered)
         if not found:
             found = _too_large(len(self.body()) + (_MADE_EXTERNAL_ID_BYTES if self.external_id is None else 0))
@@ -250,7 +249,7 @@ class Order(VendorDocument):
             return []
         found: list[tuple[Steps, str]] = []
         numbers: list[int | None] = []
-        unread: set[int] = set()
+        unread, hidden = set[int](), set[int]()
         refused_within: dict[Steps, set[Steps]] = {}
         for steps in refused:
             refused_within.setdefault(steps[:2], set()).add(steps[2:])
@@ -266,11 +265,13 @@ class Order(VendorDocument):
                 for steps, message in OrderRow.broken_rules(properties, within)
             ]
             number = properties.get("row_nr")
-            if ("row_nr",) in within or () in within:
+            if () in within:
+                hidden.add(position)
+            elif ("row_nr",) in within:
                 unread.add(position)
                 number = None
             numbers.append(cast("int | None", number))
-        return found + row_numbers_broken(numbers, unread) + _too_large(_rough_size(given))
+        return found + row_numbers_broken(numbers, unread, hidden) + _too_large(rough_size(given))
 
     @classmethod
     def _names_at(cls, steps: Steps) -> Iterable[str]:
@@ -346,18 +347,6 @@ def _too_large(size: int) -> list[tuple[Steps, str]]:
     return [((), f"the order has {size:,} bytes as JSON; at most {MAX_BODY_BYTES:,} are allowed")]
 
 
-def _rough_size(given: Mapping[str, object]) -> int:
-    """About how many bytes an order that has other problems would have; 0 if it has no form as JSON at all."""
-    try:
-        return len(_rough_encoder.encode(given))
-    except (TypeError, ValueError, RecursionError):
-        return 0
-
-
-def _rough_form(value: object) -> object:
-    return value.given_properties() if isinstance(value, VendorDocument) else str(value)
-
-
 def _read_plain(value: object) -> dict[str, object] | None:
     """The properties of an order that is plain and sound; its ExternalId is given or `_NOT_GIVEN`."""
     if type(value) is not dict:
@@ -395,6 +384,3 @@ def _plain_order(value: object) -> Order | None:
     raw = given["InvoiceRows"] if "InvoiceRows" in given else given["invoice_rows"]
     values["invoice_rows"] = plain_rows(raw, cast("list[dict[str, object]]", properties["InvoiceRows"]))
     return Order.of_values(values, names)
-
-
-_rough_encoder = msgspec.json.Encoder(enc_hook=_rough_form)

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, cast
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from orderrelay_shared.order_problems import (
@@ -104,6 +105,31 @@ class VendorDocument(BaseModel):
         raise OrderInvalid(problems_found(found, given)) from None
 
     @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """As the constructor: pydantic's own checks nothing, and what it makes would be found wrong far from here."""
+        del _fields_set
+        return cls(**values)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy; with `update` checked as a whole, as if it were made anew.
+
+        Raises:
+            OrderInvalid: With the changes something is wrong.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update))
+
+    def with_sound(self, name: str, value: object) -> Self:
+        """A copy with one property given that is known to be sound; nothing is checked.
+
+        Args:
+            name: The property's snake-case name.
+            value: Its value.
+        """
+        return self.of_values({**self.__dict__, name: value}, self.model_fields_set | {name})
+
+    @classmethod
     def of_values(cls, values: dict[str, Any], given: set[str]) -> Self:
         """A document of values that are known to be sound.
 
@@ -146,3 +172,18 @@ def snake_named(given: object) -> dict[str, object]:
 def snake_steps(steps: Steps) -> Steps:
     """The steps with every property by its snake-case name."""
     return tuple(snake_name(step) if isinstance(step, str) else step for step in steps)
+
+
+def rough_size(given: Mapping[str, object]) -> int:
+    """About how many bytes a document that has other problems would have; 0 if it has no form as JSON at all."""
+    try:
+        return len(_rough_encoder.encode(given))
+    except (TypeError, ValueError, RecursionError):
+        return 0
+
+
+def _rough_form(value: object) -> object:
+    return value.given_properties() if isinstance(value, VendorDocument) else str(value)
+
+
+_rough_encoder = msgspec.json.Encoder(enc_hook=_rough_form)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,9 @@ from tests.unit.vendor_document_examples import (
     ROW_PROPERTIES,
     properties,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEADER = properties(HEADER_PROPERTIES)
 ROW = properties(ROW_PROPERTIES)
@@ -257,6 +261,42 @@ def test_row_numbers_are_unique() -> None:
     assert found == {
         "InvoiceRows[1].RowNr": "5 is already the RowNr of InvoiceRows[0]: it must be unique within an order"
     }
+
+
+@pytest.mark.parametrize("row", [5, "text", None])
+def test_of_a_row_that_is_no_object_only_that_is_told(row: object) -> None:
+    """Nobody knows whether it has a number, so others need none for it; they are still compared with each other."""
+    assert list(problems(order_with(InvoiceRows=[TEXT_ROW, row]))) == ["InvoiceRows[1]"]
+    rows = [{**TEXT_ROW, "RowNr": 1}, row, TEXT_ROW]
+    assert list(problems(order_with(InvoiceRows=rows))) == ["InvoiceRows[1]", "InvoiceRows[2].RowNr"]
+
+
+def test_the_place_is_told_of_rows_made_before() -> None:
+    """By the position in the order, and by the names that the caller uses for the order."""
+    rows = [OrderRow(customer_row_type=3, text="x", row_nr=1), OrderRow(customer_row_type=3, text="y", row_nr=1)]
+    with pytest.raises(OrderInvalid) as caught:
+        Order(customer_nr="013", invoice_date="2026-01-30", invoice_rows=rows)
+    assert [problem.path for problem in caught.value.problems] == ["invoice_rows[1].row_nr"]
+    assert list(problems(order_with(InvoiceRows=rows))) == ["InvoiceRows[1].RowNr"]
+
+
+def test_no_document_is_made_unchecked() -> None:
+    """Neither by pydantic's `model_construct` nor by changing a copy: an order holds sound rows only."""
+    row = OrderRow(customer_row_type=3, text="x")
+    order = Order(customer_nr="013", invoice_date="2026-01-30", invoice_rows=[row])
+    assert row.model_copy(update={"text": "y"}).text == "y"
+    assert row.model_copy(update={"row_nr": None}) == row == row.model_copy()
+    assert order.model_copy(update={"external_id": "A-1"}).body() == order.body()[:-1] + b',"ExternalId":"A-1"}'
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: row.model_copy(update={"quantity": "three"}), "quantity: must be a number"),
+        (lambda: row.model_copy(update={"text": None}), "text: is mandatory on a text row"),
+        (lambda: OrderRow.model_construct(customer_row_type=3), "text: is mandatory on a text row"),
+        (lambda: order.model_copy(update={"invoice_rows": [row, {"customer_row_type": 4}]}), "invoice_rows[1]."),
+        (lambda: Order.model_construct(customer_nr="013", invoice_rows=[row]), "invoice_date: is mandatory"),
+    ]
+    for make, message in wrong:
+        with pytest.raises(OrderInvalid, match=f"^{re.escape(message)}"):
+            make()
 
 
 def test_direct_construction_raises_the_same_error() -> None:

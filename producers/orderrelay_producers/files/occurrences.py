@@ -34,7 +34,7 @@ class Occurrences:
         """The order itself if it has an ExternalId, else a copy that has one derived."""
         if order.external_id is not None:
             return order
-        return order.model_copy(update={"external_id": self._derive(order.given_properties())})
+        return order.with_sound("external_id", self._derive(order.given_properties()))
 
     def name(self, order: dict[str, object]) -> dict[str, object]:
         """As `identify`, for the properties of an order without ExternalId: they with one.
