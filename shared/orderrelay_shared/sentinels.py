@@ -57,6 +57,15 @@ def connect_async(url: str, options: Mapping[str, Any]) -> redis.asyncio.Redis:
     return client
 
 
+def primary_of(address: SentinelUrl, timeout_seconds: float) -> tuple[str, int]:
+    """Host and port of the primary, as sentinels say now; they have half of that time, all together.
+
+    Raises:
+        redis.RedisError: None names one that is up.
+    """
+    return _Sentinels(address, timeout_seconds).discover_master(address.primary)
+
+
 def tls_options(address: SentinelUrl) -> dict[str, Any]:
     """What redis-py needs for TLS, besides that it is used."""
     return {"ssl_cert_reqs": "required", **address.tls_files} if address.is_tls else {}

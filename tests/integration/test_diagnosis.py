@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import socket
+import socketserver
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
@@ -14,16 +15,17 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
+from orderrelay_workers import certificates
 from orderrelay_workers.audit import facts
 from orderrelay_workers.audit.backlog import Backlog
 from orderrelay_workers.audit.facts import ServerFacts, WorkerFacts
 from orderrelay_workers.diagnosis import of_backlog, of_certificates, of_database, of_disks, of_redis
 from orderrelay_workers.diagnosis.findings import Level
-from orderrelay_workers.diagnosis.of_certificates import TlsEnd
 from orderrelay_workers.gate import GateState, Limits
 from orderrelay_workers.ledger.engine import open_engine
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
 from tests.servers import RedisServer, free_port
+from tests.tls_front import tls_front
 from tests.unit.test_slowness import ACME
 
 if TYPE_CHECKING:
@@ -74,8 +76,8 @@ def server_context(*, days: float) -> ssl.SSLContext:
 def test_a_certificate_is_judged_by_its_end(days: float, level: Level, words: str, as_postgres: bool) -> None:
     """Less than three weeks are a warning; one that has ended, which nobody trusts any more, is seen as well."""
     with serving_tls(server_context(days=days), as_postgres=as_postgres) as port:
-        der = of_certificates.certificate_of(TlsEnd("redis", "127.0.0.1", port, is_postgres=as_postgres))
-    expires_at = of_certificates.expiry(der)
+        der = certificates.certificate_of(certificates.TlsEnd("redis", "127.0.0.1", port, is_postgres=as_postgres))
+    expires_at = certificates.expiry(der)
     assert abs(expires_at - datetime.now(UTC) - timedelta(days=days)) < timedelta(minutes=1)
     finding = of_certificates.judge_certificate("redis", "host:1", expires_at, datetime.now(UTC))
     assert (finding.level, words in finding.text) == (level, True)
@@ -85,8 +87,8 @@ def test_a_certificate_is_judged_by_its_end(days: float, level: Level, words: st
 def test_a_date_beyond_2049_is_read() -> None:
     """Certificates write such dates otherwise."""
     with serving_tls(server_context(days=365 * 40)) as port:
-        der = of_certificates.certificate_of(TlsEnd("vendor", "127.0.0.1", port))
-    assert of_certificates.expiry(der).year > 2050
+        der = certificates.certificate_of(certificates.TlsEnd("vendor", "127.0.0.1", port))
+    assert certificates.expiry(der).year > 2050
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 60])
@@ -95,7 +97,7 @@ def test_what_is_no_certificate_is_refused(cut: int) -> None:
     authority = trustme.CA()
     whole = ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
     with pytest.raises(ValueError, match="no certificate"):
-        of_certificates.expiry(whole[:cut])
+        certificates.expiry(whole[:cut])
 
 
 def test_every_end_is_looked_at_with_our_certificate_where_one_is_wanted(tmp_path: Path) -> None:
@@ -119,10 +121,60 @@ def test_every_end_is_looked_at_with_our_certificate_where_one_is_wanted(tmp_pat
     assert (vendor.subject, vendor.level, "could not be read" in vendor.text) == ("vendor", Level.WARNING, True)
 
 
+@contextlib.contextmanager
+def a_sentinel(named_port: int) -> Iterator[int]:
+    """What looks like a sentinel whose primary "main" is at a port; gives its own."""
+    state = {"name": "main", "ip": "127.0.0.1", "port": str(named_port), "flags": "master", "num-other-sentinels": "2"}
+    state |= dict.fromkeys(("runid", "quorum", "num-slaves"), "1")
+    words = "".join(f"${len(word)}\r\n{word}\r\n" for pair in state.items() for word in pair)
+    answer = f"*1\r\n%{len(state)}\r\n{words}".encode()  # as RESP3 has it
+
+    class Answering(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while asked := self.request.recv(4096):
+                for command in asked.upper().split(b"*")[1:]:
+                    if b"HELLO" in command:
+                        self.request.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+                    else:
+                        self.request.sendall(answer if b"MASTERS" in command else b"+OK\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield int(server.server_address[1])
+        server.shutdown()
+
+
+def test_sentinels_and_the_primary_that_they_name_are_looked_at(tmp_path: Path) -> None:
+    """Each sentinel's certificate, one that is away as a warning, and that of the primary."""
+    authority = trustme.CA()
+    of_sentinel = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(of_sentinel)
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    gone = free_port()
+    with (
+        serving_tls(server_context(days=10.2)) as primary,
+        a_sentinel(primary) as plain,
+        tls_front(plain, of_sentinel) as port,
+    ):
+        url = f"sentinel://127.0.0.1:{port},127.0.0.1:{gone}/main/0?ssl=true&ssl_ca_certs={trusted}"
+        settings = WorkerSettings(redis_url=url, broker_url=url, base_url="http://host")
+        found = of_certificates.look_at_certificates(settings, database_over_tls=False)
+    assert [(finding.subject, finding.level) for finding in found] == [
+        ("sentinel", Level.OK),
+        ("sentinel", Level.WARNING),
+        ("redis", Level.WARNING),
+    ]
+    assert "could not be read" in found[1].text
+    assert f"127.0.0.1:{primary} expires in 10 days" in found[2].text
+
+
 def test_without_tls_there_is_no_certificate_to_look_at() -> None:
     """Plain addresses are left alone."""
-    settings = WorkerSettings(redis_url="redis://host/0", broker_url="redis://host/0", base_url="http://host")
-    assert of_certificates.tls_ends(settings, database_over_tls=False) == []
+    for url in ("redis://host/0", "sentinel://host:1/main"):
+        settings = WorkerSettings(redis_url=url, broker_url=url, base_url="http://host")
+        assert certificates.tls_ends(settings, database_over_tls=False) == []
 
 
 def test_only_a_database_connection_over_tls_has_a_certificate(postgres_url: str, sqlite_url: str) -> None:
@@ -132,8 +184,8 @@ def test_only_a_database_connection_over_tls_has_a_certificate(postgres_url: str
         assert facts.is_over_tls(engine) is False
         engine.dispose()
     settings = WorkerSettings(database_url="postgresql://u:p@db/orders?sslcert=/c.pem&sslkey=/k.pem")
-    (end,) = of_certificates.tls_ends(settings, database_over_tls=True)
-    assert end == TlsEnd("database", "db", 5432, is_postgres=True, own_certificate=("/c.pem", "/k.pem"))
+    (end,) = certificates.tls_ends(settings, database_over_tls=True)
+    assert end == certificates.TlsEnd("database", "db", 5432, is_postgres=True, own_certificate=("/c.pem", "/k.pem"))
 
 
 # --- Redis' memory
