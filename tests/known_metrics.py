@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orderrelay_producers import outbox_vitals
-from orderrelay_workers import metrics, metrics_of_gates, metrics_of_ledger, metrics_of_process
+from orderrelay_workers import (
+    metrics,
+    metrics_of_certificates,
+    metrics_of_gates,
+    metrics_of_ledger,
+    metrics_of_process,
+)
 from orderrelay_workers.health import judge
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ def known_metrics() -> dict[str, Known]:
         *metrics.REGISTRY.collect(),
         *metrics_of_gates.families({}, complete=True),
         *metrics_of_ledger.families(None),
+        *metrics_of_certificates.families({}),
         *metrics_of_process.families(health, "1.0", metrics_of_process.spooled(Path("/nowhere")), 0),
     ]
     own: list[Any] = list(metrics.REGISTRY._collector_to_names)

@@ -23,6 +23,7 @@ from orderrelay_workers.diagnosis import of_backlog, of_certificates, of_databas
 from orderrelay_workers.diagnosis.findings import Level
 from orderrelay_workers.gate import GateState, Limits
 from orderrelay_workers.ledger.engine import open_engine
+from orderrelay_workers.metrics_of_certificates import CertificateGauges
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
 from tests.servers import RedisServer, free_port
 from tests.tls_front import tls_front
@@ -168,6 +169,28 @@ def test_sentinels_and_the_primary_that_they_name_are_looked_at(tmp_path: Path) 
     ]
     assert "could not be read" in found[1].text
     assert f"127.0.0.1:{primary} expires in 10 days" in found[2].text
+
+
+def test_metrics_tell_when_a_certificate_ends(sqlite_url: str) -> None:
+    """What was read stands while the server is away, and whether all could be read is known, to try it again."""
+    engine = open_engine(sqlite_url)
+    with serving_tls(server_context(days=10)) as port:
+        url = f"rediss://127.0.0.1:{port}/0"
+        settings = WorkerSettings(redis_url=url, broker_url=url, base_url="http://host")
+        gauges = CertificateGauges(settings, engine)
+        assert told_by(gauges) == []
+        assert gauges.look()
+    [(labels, expires_at)] = told_by(gauges)
+    assert labels == {"end": "redis"}
+    assert abs(expires_at - (datetime.now(UTC) + timedelta(days=10)).timestamp()) < 60
+    assert not gauges.look()
+    assert told_by(gauges) == [(labels, expires_at)]
+    engine.dispose()
+
+
+def told_by(gauges: CertificateGauges) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of each sample."""
+    return [(sample.labels, sample.value) for family in gauges.collect() for sample in family.samples]
 
 
 def test_without_tls_there_is_no_certificate_to_look_at() -> None:

@@ -24,7 +24,7 @@ def worker(tmp_path: Path) -> Iterator[Runtime]:
     """This process as a worker, as far as the task looks; its database has no tables."""
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
     stand_in = cast("Runtime", SimpleNamespace(engine=engine, storing=threading.Lock(), draining=threading.Event()))
-    processes._running.append(processes._Parts(stand_in, Ears(8), sidecar=None, health=None, gauges=None))
+    processes._running.append(processes._Parts(stand_in, Ears(8), sidecar=None, health=None, gauges=[]))
     yield stand_in
     processes._running.clear()
     engine.dispose()

@@ -64,6 +64,7 @@ def test_no_label_is_an_id() -> None:
         "duty",
         "alarm",
         "part",
+        "end",
         "version",
     }
     assert {label for metric in known_metrics().values() for label in metric.labels} <= allowed

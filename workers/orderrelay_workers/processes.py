@@ -17,6 +17,7 @@ from celery.worker import state
 from orderrelay_workers.ears import Ears
 from orderrelay_workers.health import Vitals
 from orderrelay_workers.health_server import health_server
+from orderrelay_workers.metrics_of_certificates import CertificateGauges
 from orderrelay_workers.metrics_of_process import ProcessGauges
 from orderrelay_workers.runtime import Runtime
 from orderrelay_workers.sidecar.listening import Listening
@@ -48,7 +49,7 @@ class _Parts:
     ears: Ears
     sidecar: Sidecar | None
     health: ProbeServer | None
-    gauges: ProcessGauges | None
+    gauges: list[ProcessGauges | CertificateGauges]
 
 
 _running: list[_Parts] = []
@@ -96,8 +97,10 @@ def begin(settings: WorkerSettings, app: Celery, threads: int) -> Runtime:
     ears = Ears(threads)
     listening = Listening(ears, _reconnect, lambda reason: _give_up(reason, _START_AGAIN))
     sidecar = Sidecar(worker, listening, vitals, lambda reason: _give_up(reason, _WRONG_SETUP))
-    gauges = ProcessGauges(vitals, settings.spool_folder)
-    gauges.begin()
+    gauges: list[ProcessGauges | CertificateGauges]
+    gauges = [ProcessGauges(vitals, settings.spool_folder), CertificateGauges(settings, worker.engine)]
+    for gauge in gauges:
+        gauge.begin()
     _running.append(_Parts(worker, ears, sidecar, health, gauges))
     vitals.begin(ears, worker.draining.is_set)
     sidecar.start()
@@ -143,8 +146,8 @@ def end() -> None:
             if parts.sidecar is not None:
                 parts.sidecar.stop()
             parts.worker.close()
-            if parts.gauges is not None:
-                parts.gauges.close()
+            for gauge in parts.gauges:
+                gauge.close()
             if parts.health is not None:
                 parts.health.close()
             _log.info("worker_stopped", worker=parts.worker.name)
