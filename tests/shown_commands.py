@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from unittest import mock
 
+from opentelemetry.sdk import environment_variables
 from ruamel.yaml import YAML
 
 from orderrelay_shared.settings import describe
@@ -99,13 +100,13 @@ def _check(command: list[str], folders: list[Path]) -> list[list[str]]:
 
 
 def check_name(name: str) -> None:
-    """Check the name of a variable of ours.
+    """Check the name of a variable of ours, or of OpenTelemetry's.
 
     Raises:
         Mistaken: There is no such setting.
     """
     known = re.sub(r"(ORDERRELAY_COMPANIES)__\w+?__", r"\1__ACME__", name)
-    _require(known in _SETTINGS, f"{name} is no setting")
+    _require(known in _SETTINGS or name in vars(environment_variables), f"{name} is no setting")
 
 
 def _require(holds: object, problem: str) -> None:
@@ -157,11 +158,12 @@ def _pip(words: list[str], _folders: list[Path]) -> list[list[str]]:
     parser.add_argument("what", nargs="?", default="")
     parser.add_argument("--group", choices=list(_pyproject()["dependency-groups"]))
     chosen = parser.parse_args(words)
-    named = re.fullmatch(r"(?:\.|orderrelay)(?:\[(\w+)\])?|", chosen.what)
+    named = re.fullmatch(r"(?:\.|orderrelay)(?:\[([\w,]+)\])?|", chosen.what)
     _require(named, f"{chosen.what} is not this package")
     assert named is not None
-    extras = {None, *_pyproject()["project"]["optional-dependencies"]}
-    _require(named[1] in extras, f"there is no extra {named[1]}")
+    extras = _pyproject()["project"]["optional-dependencies"]
+    for extra in filter(None, (named[1] or "").split(",")):
+        _require(extra in extras, f"there is no extra {extra}")
     return []
 
 

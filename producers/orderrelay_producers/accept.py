@@ -35,7 +35,7 @@ _PIECE_SIZE: Final = 50
 _PIECE_SECONDS: Final = 0.002
 
 #: The fields of an intake entry that differ from order to order of one batch, in the order of `Envelope.to_fields`.
-_OWN_FIELDS: Final = ("x", "d", "b")
+_OWN_FIELDS: Final = ("x", "d", "b", "tp")
 
 #: Not by `importlib.resources`, whose import takes as long as this whole package's own modules.
 _SCRIPT: Final = Path(__file__).with_name("accept.lua").read_bytes()
@@ -202,15 +202,19 @@ def _call(envelope: Envelope, max_waiting: int, *, by_text: bool = False) -> byt
         envelope.priority,
         envelope.due_at,
         envelope.deadline,
+        envelope.traceparent is not None,
     )
     order = ids.order_digest(envelope.company, envelope.external_id)
     even, odd = keys.recent(order)
     field, content = keys.recent_field(order), keys.recent_content(envelope.content_digest)
     external_id, digest, body = envelope.external_id.encode(), envelope.content_digest, envelope.body
-    return form % (
+    own: tuple[int | bytes, ...] = (
         *(len(even), even.encode(), len(odd), odd.encode(), len(field), field, len(content), content),
         *(len(external_id), external_id, len(digest), digest, len(body), body),
     )
+    if envelope.traceparent is not None:
+        own += (len(envelope.traceparent), envelope.traceparent.encode())
+    return form % own
 
 
 @lru_cache(64)
@@ -222,6 +226,7 @@ def _form(
     priority: Priority,
     due_at: datetime | None,
     deadline: datetime | None,
+    is_traced: bool,
 ) -> bytes:
     """A call with gaps for what is the order's own: packing all the other words each time would cost more than them."""
     script = ("EVAL", _SCRIPT) if by_text else ("EVALSHA", _SHA)
@@ -229,7 +234,9 @@ def _form(
         *(*script, 5, None, None, keys.INTAKE, keys.COMPANIES, keys.waiting(company)),
         *(company, None, None, keys.RECENT_DAY_SECONDS, max_waiting, COMPANIES_FRESH_SECONDS),
     ]
-    for name, value in Envelope(company, "", b"", b"", body_version, priority, due_at, deadline).to_fields().items():
+    traceparent = "" if is_traced else None
+    like = Envelope(company, "", b"", b"", body_version, priority, due_at, deadline, traceparent)
+    for name, value in like.to_fields().items():
         words += [name, None if name in _OWN_FIELDS else value]
     return b"*%d\r\n" % len(words) + b"".join(map(_packed, words))
 

@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final, Generic
 
-from orderrelay_producers import following
+from orderrelay_producers import following, tracing
 from orderrelay_producers.accept import Acceptance, NotAnswered, Verdict, accept, accept_one
 from orderrelay_producers.errors import OrderConflict, QueueFull, QueueUnavailable, UnknownCompany
 from orderrelay_producers.job import AsyncJob, Job
@@ -62,6 +62,16 @@ class Enqueueing(Generic[JobT]):
         """As `OrderProducer.enqueue`."""
         give_up_at = time.monotonic() + timeout
         ready = make_ready(0, order, normal(company), terms, self._settings.external_id_max_length)
+        span = tracing.sending_one(ready.envelope)
+        if span is None:
+            return (yield from self._one(ready, give_up_at, booked=booked, block=block, timeout=timeout))
+        with span:
+            ready = ready._replace(envelope=span.carry(ready.envelope))
+            return (yield from self._one(ready, give_up_at, booked=booked, block=block, timeout=timeout))
+
+    def _one(
+        self, ready: ReadyOrder, give_up_at: float, *, booked: bool, block: bool, timeout: float
+    ) -> Steps[JobT]:  # fmt: skip
         safekeeping = _NOTHING_ASKED if booked else self._safekeeping
         patience = Patience(timeout if block else 0.0, ends_at=give_up_at)
         while True:
@@ -96,9 +106,10 @@ class Enqueueing(Generic[JobT]):
         terms: Terms,
         ready: list[ReadyOrder],
         refused: dict[int, OrderInvalid],
+        trace: Callable[[ReadyOrder], ReadyOrder] | None,
     ) -> Iterable[Envelope]:
         """As `ready.each_ready`, under these settings."""
-        return each_ready(batch, company, terms, self._settings.external_id_max_length, ready, refused)
+        return each_ready(batch, company, terms, self._settings.external_id_max_length, ready, refused, trace)
 
     def accept_in_time(
         self, ready: list[ReadyOrder], coming: Iterable[Envelope], timeout: float, patience: Patience
@@ -189,9 +200,22 @@ class Batches(Generic[JobT]):
         Returns:
             A line for each, in order.
         """
+        span = tracing.sending_many(self._company)
+        if span is None:
+            return (yield from self._hand_over(batch, None))
+        with span:
+            lines = yield from self._hand_over(batch, span.create)
+            span.sent(is_unavailable=any(line.result is LineResult.UNAVAILABLE for line in lines))
+            return lines
+
+    def _hand_over(
+        self,
+        batch: Sequence[tuple[int, Order | Mapping[str, object] | OrderInvalid]],
+        trace: Callable[[ReadyOrder], ReadyOrder] | None,
+    ) -> Steps[list[ReportLine[JobT]]]:
         ready: list[ReadyOrder] = []
         refused: dict[int, OrderInvalid] = {}
-        coming = self._enqueueing.each_ready(batch, self._company, self._terms, ready, refused)
+        coming = self._enqueueing.each_ready(batch, self._company, self._terms, ready, refused, trace)
         if self._give_up_at is None or time.monotonic() < self._give_up_at:
             started_at = time.monotonic()
             sent = yield from self._enqueueing.accept_in_time(ready, coming, self._timeout, self._patience)

@@ -8,7 +8,7 @@ from orderrelay_shared import ids
 from orderrelay_shared.orders import Order, OrderInvalid, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from orderrelay_producers.terms import Terms
     from orderrelay_shared.intake import Envelope
@@ -61,13 +61,19 @@ def each_ready(
     external_id_max_length: int,
     ready: list[ReadyOrder],
     refused: dict[int, OrderInvalid],
+    trace: Callable[[ReadyOrder], ReadyOrder] | None = None,
 ) -> Iterator[Envelope]:
-    """The envelopes of the orders that may leave, as they are made; the orders are noted as `ready` or `refused`."""
+    """The envelopes of the orders that may leave, as they are made; the orders are noted as `ready` or `refused`.
+
+    Where `trace` is given, it gives each order that leaves a context to be traced by.
+    """
     for number, order in numbered:
         try:
             one = make_ready(number, order, company, terms, external_id_max_length)
         except OrderInvalid as error:
             refused[number] = error
         else:
+            if trace is not None:
+                one = trace(one)
             ready.append(one)
             yield one.envelope

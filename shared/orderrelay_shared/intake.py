@@ -15,6 +15,10 @@ alone book all others:
     p  priority: "urgent", "normal" or "bulk"   t  not to be sent before, epoch milliseconds
                                                 e  not to be sent after, epoch milliseconds
 
+A producer's call that is traced adds a field, under whatever layout; who does not know it books the order all the same:
+
+    tp the call's W3C traceparent; one that is none is passed over
+
 A later version may add a kind under a known layout (a name of lower-case letters, digits and "_", at most 32), or
 another layout (the next whole number). A worker that does not know the kind or the layout leaves the entry for newer
 workers; anything else that cannot be read is garbage. Fields that are not named here are ignored.
@@ -46,6 +50,7 @@ _NUMBER = re.compile(rb"[1-9][0-9]{0,3}")
 _BODY_VERSION = re.compile(rb"[1-9][0-9]{0,4}")
 _INSTANT = re.compile(rb"[0-9]{1,15}")
 _KIND = re.compile(rb"[a-z][a-z0-9_]{0,31}")
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NEEDS = re.compile(r"v([1-9][0-9]{0,3})(?:-([a-z][a-z0-9_]{0,31}))?")
 
 #: An ExternalId can be made longer than this only by going around the producer.
@@ -87,6 +92,7 @@ class Envelope:
         priority: Whose turn it is first.
         due_at: Not to be sent before; on its way it is rounded up to a millisecond.
         deadline: Not to be sent after; on its way it is rounded down to a millisecond.
+        traceparent: Where its trace goes on, as W3C Trace Context writes it; None: it is not traced.
     """
 
     company: str
@@ -97,6 +103,7 @@ class Envelope:
     priority: Priority = Priority.NORMAL
     due_at: datetime | None = None
     deadline: datetime | None = None
+    traceparent: str | None = None
 
     @property
     def job_id(self) -> uuid.UUID:
@@ -112,8 +119,11 @@ class Envelope:
             more["t"] = str(max(0, -((_EPOCH - self.due_at) // _MILLISECOND)))
         if self.deadline is not None:
             more["e"] = str((self.deadline - _EPOCH) // _MILLISECOND)
+        layout = "2" if more else "1"
+        if self.traceparent is not None:
+            more["tp"] = self.traceparent
         return {
-            "v": "2" if more else "1",
+            "v": layout,
             "k": "order",
             "c": self.company,
             "x": self.external_id,
@@ -229,12 +239,17 @@ def _read_order(fields: Mapping[bytes, bytes], layout: int) -> Envelope:
     version = fields[b"bv"]
     if not (_BODY_VERSION.fullmatch(version) and int(version) <= 32767):
         raise EnvelopeUnreadable(f"body version is {version[:20]!r}, not a number from 1 to 32767")
-    known = Envelope(company, external_id, fields[b"d"], fields[b"b"], int(version))
+    traceparent = _read_traceparent(fields[b"tp"]) if b"tp" in fields else None
+    known = Envelope(company, external_id, fields[b"d"], fields[b"b"], int(version), traceparent=traceparent)
     if layout == 1:
         return known
     return replace(
         known, priority=_read_priority(fields), due_at=_read_instant(fields, b"t"), deadline=_read_instant(fields, b"e")
     )
+
+
+def _read_traceparent(given: bytes) -> str | None:
+    return given.decode("ascii") if _TRACEPARENT.fullmatch(given) else None
 
 
 def _read_priority(fields: Mapping[bytes, bytes]) -> Priority:

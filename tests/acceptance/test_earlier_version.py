@@ -13,6 +13,7 @@ from orderrelay_shared.states import JobState
 from orderrelay_workers.simulator import FaultPlan, Rule
 from tests import earlier_version
 from tests.acceptance.steady_load import SteadyLoad, assert_nothing_wasted
+from tests.collector import running_collector, traced_service
 from tests.servers import wait_until
 from tests.stack import company, order
 
@@ -111,13 +112,19 @@ def test_what_one_version_leaves_in_doubt_the_other_finds_out(sqlite_stack: Stac
 
 
 def test_producers_and_workers_of_both_versions(
-    sqlite_stack: Stack, earlier: dict[str, str], tmp_path: Path
-) -> None:  # fmt: skip
-    """What either version's producer enqueues is the same order to either version's worker, and is told to both."""
+    sqlite_stack: Stack, earlier: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What either version's producer enqueues is the same order to either version's worker, and is told to both.
+
+    Also where this version's producer is traced: the earlier one's worker passes that over.
+    """
     stack = sqlite_stack
     worker = stack.await_ready(stack.command("worker", **earlier))
-    by_this = stack.enqueue(10, "mixed")
-    stack.wait_for(by_this, JobState.SUCCEEDED)
+    with running_collector() as collector, traced_service(monkeypatch, collector) as shop:
+        with shop.start_as_current_span("checkout"):
+            by_this = stack.enqueue(10, "mixed")
+        stack.wait_for(by_this, JobState.SUCCEEDED)
+    assert {row[0] for row in stack.rows("SELECT traceparent FROM revision")} == {None}
     _stop(worker)
     stack.worker()
     file = tmp_path / "orders.jsonl"

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import redis
 import sqlalchemy as sa
 
 from orderrelay_shared import keys
 from orderrelay_shared.states import JobState
 from orderrelay_workers.simulator import FaultPlan, Rule
+from tests.collector import running_collector, traced_service
 from tests.servers import wait_until
 from tests.stack import company
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.trace import Tracer
+
+    from tests.collector import Collector
     from tests.processes import RunningProcess
     from tests.stack import EnvFile, Stack
 
@@ -62,12 +69,29 @@ def _change_password(file: EnvFile, worker: RunningProcess) -> None:
     file.write(PASSWORD=_ROTATED["rotated"])
 
 
-def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack) -> None:
-    """Logs at DEBUG, Redis, the whole ledger and commands' outputs hold none, whatever went wrong and was changed."""
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Takes the spans of this process and of workers."""
+    with running_collector() as running:
+        yield running
+
+
+@pytest.fixture
+def shop(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracer]:
+    """This process is a service that traces what it enqueues."""
+    with traced_service(monkeypatch, collector) as tracer:
+        yield tracer
+
+
+def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack, collector: Collector, shop: Tracer) -> None:
+    """Logs at DEBUG, Redis, the ledger, spans and commands' outputs hold none, whatever went wrong and was changed.
+
+    Spans hold nothing of an order either.
+    """
     secrets_file = stack.env_file()
     secrets_file.write(PASSWORD=_SECRETS["PASSWORD"])
     stack.environment |= company("acme", **_SECRETS | {"PASSWORD": ""}) | {"ORDERRELAY_LOG_LEVEL": "DEBUG"}
-    stack.environment |= secrets_file.environment
+    stack.environment |= secrets_file.environment | collector.environment
     stack.simulator.set_plan(FaultPlan(rules=(Rule(fault="login-500", times=1),)))
     worker = stack.worker()
     known = stack.enqueue(3, "known")
@@ -79,7 +103,8 @@ def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack) -> None:
         [token] = client.hmget(keys.token("acme"), "token")
         stack.simulator.set_plan(FaultPlan(rules=(*rules, Rule(fault="lookup-reset", times=1))))
         stack.simulator.end_sessions()
-        orders = stack.enqueue(10)
+        with shop.start_as_current_span("checkout") as checkout:
+            orders = stack.enqueue(10)
         stack.wait_for(orders)
         wait_until(lambda: client.exists(keys.token("acme")) == 1, what="a token is cached")
         [newer] = client.hmget(keys.token("acme"), "token")
@@ -100,9 +125,14 @@ def test_no_secret_is_found_after_a_run_with_trouble(stack: Stack) -> None:
     worker.sigterm()
     assert worker.wait(20) == 0
     places = {"log": worker.log.encode(), "redis": in_redis, "ledger": _everything_in_the_ledger(stack)}
+    places["spans"] = b"\n".join(collector.raw)
     places |= {f"output {number}": output for number, output in enumerate(outputs)}
     secrets = {name: value.encode() for name, value in (_SECRETS | _ROTATED).items()}
     secrets |= {"token": token, "newer token": newer}
+    told = {span.name for span in collector.spans if span.trace_id == f"{checkout.get_span_context().trace_id:032x}"}
+    assert {"POST", "GET"} < told
+    of_orders = [b"known-0", b"A-1", b"100-5t", "Väktare".encode(), b"://", b"Economy", collector.url.encode()]
+    assert [word for word in of_orders if word in places["spans"]] == []
     assert b"known-0" in places["log"]
     assert b"known-0" in places["ledger"]
     assert b"intake" in places["redis"]

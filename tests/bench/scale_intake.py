@@ -61,6 +61,7 @@ class BookingWorker:
     companies: dict[str, object] = field(default_factory=dict[str, object])
     submitting: Busy = field(default_factory=Busy)
     hints: Hints = field(default_factory=Hints)
+    traces: None = None
 
 
 def envelopes(count: int) -> Iterator[Envelope]:

@@ -60,6 +60,7 @@ class BookingWorker:
     companies: Mapping[str, object] = field(default_factory=lambda: {ACME: None})
     submitting: Busy = field(default_factory=Busy)
     hints: _Hints = field(default_factory=_Hints)
+    traces: None = None
 
     def intake(self, kind: type[Intake] = Intake) -> Intake:
         """This worker's reader."""

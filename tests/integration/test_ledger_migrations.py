@@ -15,9 +15,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from orderrelay_workers.ledger import migrate, schema
+from orderrelay_workers.ledger import companies, migrate, schema
 from orderrelay_workers.ledger.engine import clock, open_engine, reading
 from orderrelay_workers.ledger.migrate import newest
+from tests.ledgers import ACME, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,6 +140,18 @@ def test_what_waits_finds_its_lane(engine: sa.Engine) -> None:
     _move(engine, command.downgrade, "0002")
     with reading(engine) as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM job")).scalar() == 3
+
+
+def test_what_was_booked_before_traces_has_none(engine: sa.Engine) -> None:
+    """Orders of the version before stay as they are, and keep all else on the way back."""
+    migrate.migrate(engine)
+    ledger = Ledger(engine, companies.ensure(engine, [ACME])[ACME])
+    ledger.book(1)
+    _move(engine, command.downgrade, "0004")
+    assert "traceparent" not in {column["name"] for column in sa.inspect(engine).get_columns("revision")}
+    migrate.migrate(engine)
+    [claim] = ledger.claim()
+    assert claim.traceparent is None
 
 
 def _move(engine: sa.Engine, move: Callable[[Config, str], None], to: str) -> None:

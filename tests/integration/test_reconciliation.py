@@ -69,6 +69,7 @@ class _Desk:
                     lease_seconds=12.0,
                     companies={ACME: keys},
                 ),
+                traces=None,
                 tokens=SimpleNamespace(
                     get=lambda _: token, accepted=lambda *_: None, refused=lambda *_: None
                 ),

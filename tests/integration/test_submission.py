@@ -79,6 +79,7 @@ class _Desk:
                 ),
                 spool_folder=folder,
                 submitting=self.submitting,
+                traces=None,
                 tokens=SimpleNamespace(
                     get=lambda _: self.get_token(), accepted=lambda *_: None, refused=lambda *_: None
                 ),

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from orderrelay_workers.ledger import migrate
 from orderrelay_workers.ledger.engine import open_engine
 
@@ -37,6 +39,7 @@ _NOT_FOR_WORKERS = {
     "orderrelay_workers.diagnosis",
     "orderrelay_workers.ledger.migrations",
     "orderrelay_workers.simulator",
+    "orderrelay_workers.traces",
     "psycopg",  # with PostgreSQL only
     "sqlalchemy.orm",
 }
@@ -52,25 +55,30 @@ def _modules_of(program: str, **environment: str) -> set[str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
     )
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout))
+    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_a_worker_imports_only_what_it_works_with(tmp_path: Path) -> None:
-    """A worker on a ledger that is up to date has imported neither alembic, nor commands, nor the simulator."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
+def _environment_of_a_worker(folder: Path) -> dict[str, str]:
+    """The variables of a worker whose ledger is up to date."""
+    url = f"sqlite:///{folder}/ledger.db"
     engine = open_engine(url)
     migrate.migrate(engine)
     engine.dispose()
     company = "ORDERRELAY_COMPANIES__ACME__"
     keys = {f"{company}COMPANY_API_KEY": "a", f"{company}CONNECT_API_KEY": "b", f"{company}TOKEN": "c"}
-    imported = _modules_of(
-        _A_WORKER, **keys, ORDERRELAY_DATABASE_URL=url, ORDERRELAY_BASE_URL="http://127.0.0.1:1", ORDERRELAY_ENV_FILE=""
-    )
+    more = {"ORDERRELAY_DATABASE_URL": url, "ORDERRELAY_BASE_URL": "http://127.0.0.1:1", "ORDERRELAY_ENV_FILE": ""}
+    return keys | more
+
+
+def test_a_worker_imports_only_what_it_works_with(tmp_path: Path) -> None:
+    """A worker on a ledger that is up to date has imported neither alembic, nor commands, nor the simulator."""
+    imported = _modules_of(_A_WORKER, **_environment_of_a_worker(tmp_path))
     assert imported & _NOT_FOR_WORKERS == set()
 
 
 #: What importing the producers must not bring along: services import them where they start.
 _NOT_FOR_IMPORTERS = {
+    "opentelemetry",
     "orderrelay_producers.async_producer",
     "orderrelay_producers.outbox",
     "asyncio",
@@ -123,3 +131,40 @@ def test_making_a_producer_brings_no_command_along() -> None:
     program = "import json, sys, orderrelay_producers\norderrelay_producers.OrderProducer().close()\n"
     imported = _modules_of(program + "print(json.dumps(sorted(sys.modules)))")
     assert imported & {"click", "orderrelay_shared.command", "orderrelay_workers", "rich", "typer"} == set()
+
+
+#: Begins a process as if OpenTelemetry were not installed, and notes which modules ask for it.
+_WITHOUT_OPENTELEMETRY = """
+import sys
+asking = set()
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "opentelemetry":
+            frame = sys._getframe(1)
+            while "importlib" in frame.f_code.co_filename:
+                frame = frame.f_back
+            asking.add(frame.f_globals["__name__"])
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+"""
+
+#: It tries in vain, as there is no Redis, and has then been where spans are begun.
+_ENQUEUES = """
+import json
+from orderrelay_producers import OrderProducer, QueueUnavailable
+row = {"CustomerRowType": 3, "Text": "x"}
+order = {"CustomerNr": "1", "InvoiceDate": "2026-01-30", "InvoiceRows": [row]}
+with OrderProducer("redis://127.0.0.1:1/0") as producer:
+    try:
+        producer.enqueue(order, timeout=0.1)
+    except QueueUnavailable:
+        producer.enqueue_many([order], timeout=0.1)
+"""
+
+
+@pytest.mark.parametrize("program", [_ENQUEUES, _A_WORKER], ids=["enqueues", "worker"])
+def test_nothing_of_ours_asks_for_opentelemetry(tmp_path: Path, program: str) -> None:
+    """A service that does not use it, and a worker that is not asked to trace, never import it; redis-py may try."""
+    environment = _environment_of_a_worker(tmp_path)
+    told = f"{_WITHOUT_OPENTELEMETRY}{program}\nprint(json.dumps(sorted(asking)))"
+    assert {name for name in _modules_of(told, **environment) if not name.startswith("redis.")} == set()

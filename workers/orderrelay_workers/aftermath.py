@@ -62,6 +62,7 @@ class Aftermath:
         if not batch:
             return
         worker = self._worker
+        began_ns = time.time_ns()
         answered = read_answers(batch)
         unsent = unsent_claims(batch)
         settlements = [settlement for one in answered for settlement in _settlements(one, worker.boot_id)]
@@ -78,11 +79,14 @@ class Aftermath:
                 settled = settle_surely(worker, settlements, unsent)
             finally:
                 self._report(report)
+        settled_ns = time.time_ns()
         learn_size(self._size, answered)
         self._judge_tokens(answered)
         if settled is not None:
             statuses.publish(worker.redis, settled.statuses)
             _tell(answered, settled)
+        if worker.traces is not None:
+            worker.traces.settled(self._company, answered, settled, began_ns, settled_ns)
         for one in answered:
             self._outcomes.update(str(verdict.outcome) for verdict in one.verdicts)
             metrics.request_ended(self._company, Kind.ORDER, str(one.outcome), one.seconds)

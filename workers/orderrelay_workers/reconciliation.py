@@ -268,11 +268,8 @@ class _Flow:
         control = any(v.kind == "absent" for _, _, v in seen) and self._control_if_possible(seen[0][0].token)
         for e, exchange, verdict in seen:
             u = e.unknown
-            batch.append(
-                LookedUp(
-                    u.job_id, u.company_id, u.claim, u.number, worker.boot_id, exchange, verdict, control, u.taken_at
-                )
-            )
+            asked = (u.job_id, u.company_id, u.claim, u.number, worker.boot_id)
+            batch.append(LookedUp(*asked, exchange, verdict, control, u.taken_at, u.traceparent))
         if not batch:
             return
         try:
@@ -357,6 +354,8 @@ class _Flow:
 
     def _tell(self, settled: Settled, batch: list[LookedUp]) -> None:
         statuses.publish(self._worker.redis, settled.statuses)
+        if self._worker.traces is not None:
+            self._worker.traces.looked_up(self._company, batch, settled)
         for looked_up in batch:
             status = settled.statuses.get(looked_up.job_id)
             _log.info(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from orderrelay_shared import redis_connection
-from orderrelay_workers import hints, refused_credentials, spool, statuses
+from orderrelay_workers import hints, refused_credentials, spool, statuses, tracing
 from orderrelay_workers.audit import results
 from orderrelay_workers.closing import closed_time_of, mirror_closed_time
 from orderrelay_workers.credentials import Credentials
@@ -179,6 +179,7 @@ class Runtime:
         self.refresh_companies(companies.by_alias(self.engine))
         self.spool_folder: Path = settings.spool_folder / self.ledger_id.hex
         self.replay_spool()
+        self.traces = tracing.begin(os.environ, settings.base_url, self.boot_id)
         self.hints = hints.Hints(app, settings.broker_url)
         self.loop = EventLoop()
         self.vendor = self.loop.run(_vendor(settings))
@@ -340,6 +341,8 @@ class Runtime:
         self.hints.close()
         self.redis.close()
         self.engine.dispose()
+        if self.traces is not None:
+            self.traces.close()
 
 
 async def _vendor(settings: WorkerSettings) -> VendorClient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,6 +63,7 @@ def _examine(settings: WorkerSettings) -> list[Finding]:
     from orderrelay_workers.diagnosis.of_clocks import look_at_clocks  # noqa: PLC0415
     from orderrelay_workers.diagnosis.of_companies import try_logins  # noqa: PLC0415
     from orderrelay_workers.diagnosis.of_disks import look_at_disks  # noqa: PLC0415
+    from orderrelay_workers.diagnosis.of_tracing import look_at_tracing  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
         client, found = of_redis.look_at_redis(
@@ -79,6 +81,7 @@ def _examine(settings: WorkerSettings) -> list[Finding]:
         found += look_at_clocks(client, engine)
         found += look_at_certificates(settings, database_over_tls=engine is not None and facts.is_over_tls(engine))
         found += _look_within(settings, client, engine)
+        found.append(look_at_tracing(os.environ))
         with _quiet():
             return found + try_logins(settings, client)
 

@@ -201,17 +201,16 @@ def _insert_jobs(connection: sa.Connection, keys: Sequence[_Key], now: datetime)
             "lookups": 0,
         },
     )
-    bulk.insert(
-        connection,
-        schema.revision,
-        {
-            "job_id": job_ids,
-            "body": [envelope.body for envelope in envelopes],
-            "body_digest": [hashlib.sha256(envelope.body).digest() for envelope in envelopes],
-            "content_digest": [envelope.content_digest for envelope in envelopes],
-        },
-        {"number": 1, "created_at": now},
-    )
+    revisions: dict[str, list[Any]] = {
+        "job_id": job_ids,
+        "body": [envelope.body for envelope in envelopes],
+        "body_digest": [hashlib.sha256(envelope.body).digest() for envelope in envelopes],
+        "content_digest": [envelope.content_digest for envelope in envelopes],
+    }
+    traceparents = [envelope.traceparent for envelope in envelopes]
+    if any(traceparents):
+        revisions["traceparent"] = traceparents
+    bulk.insert(connection, schema.revision, revisions, {"number": 1, "created_at": now})
 
 
 def _known(connection: sa.Connection, keys: Sequence[_Key]) -> dict[tuple[int, bytes], tuple[uuid.UUID, bytes]]:

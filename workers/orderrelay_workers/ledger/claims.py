@@ -49,6 +49,7 @@ class Claim:
         claims: How many claims the ledger has counted, with those that were made together with this one.
         alone: Whether the order must not share its request with others: one of its requests has left, or is in doubt.
         fresh: The job as it was claimed, if none of its requests had left; None: what is to be settled is read anew.
+        traceparent: Where the trace of the producer's call goes on; None: it has none.
     """
 
     job_id: uuid.UUID
@@ -61,6 +62,7 @@ class Claim:
     claims: int
     alone: bool = True
     fresh: Fresh | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def claim(
     claims = standing.claims + len(rows)
     made_now: list[Claim] = []
     for job_id, external_id, requests, if_absent, body, digest, revision, attempts, due_at, lane, *more in rows:
-        not_before, deadline, content, called = more
+        not_before, deadline, content, called, traceparent = more
         alone = requests > 0 or if_absent is not None
         fresh = None
         if not alone and attempts == 0 and revision == 1:
@@ -147,7 +149,19 @@ def claim(
             )  # fmt: skip
             fresh = Fresh(job, Names(called, external_id, content))
         made_now.append(
-            Claim(job_id, company_id, token, external_id, requests + 1, body, digest, claims, alone=alone, fresh=fresh)
+            Claim(
+                job_id,
+                company_id,
+                token,
+                external_id,
+                requests + 1,
+                body,
+                digest,
+                claims,
+                alone=alone,
+                fresh=fresh,
+                traceparent=traceparent,
+            )
         )
     return made_now
 
@@ -210,7 +224,7 @@ def _due(*, cautious: bool) -> sa.ColumnElement[bool]:
 _OF_CLAIMED: tuple[sa.ColumnElement[Any], ...] = (
     _job.id, _job.external_id, _job.requests, _job.if_absent, _revision.body, _revision.body_digest, _job.revision,
     _job.attempts, _job.due_at, _job.lane, _job.not_before, _job.deadline, _revision.content_digest,
-    schema.company.c.alias,
+    schema.company.c.alias, _revision.traceparent,
 )  # fmt: skip
 
 

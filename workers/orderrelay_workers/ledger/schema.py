@@ -206,6 +206,8 @@ revision = sa.Table(
     sa.Column("body_digest", sa.LargeBinary, nullable=False, comment="SHA-256 of the body"),
     sa.Column("content_digest", sa.LargeBinary, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    # Here and not in `job`, whose rows are written anew with every change of state.
+    sa.Column("traceparent", sa.Text, comment="where the trace of the producer's call goes on; none: it has none"),
     comment="append-only",
 )
 

@@ -66,7 +66,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """The end of one look-up. `claim` names it; `control` and `asked_at` are as `decisions.weigh` has them."""
+    """The end of one look-up. `claim` names it; `control` and `asked_at` are as `decisions.weigh` has them.
+
+    `traceparent` is where the trace of the producer's call goes on, if it has one.
+    """
 
     job_id: uuid.UUID
     company_id: int
@@ -77,6 +80,7 @@ class LookedUp:
     verdict: LookupVerdict
     control: bool
     asked_at: datetime
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _job = schema.job.c
+_revision = schema.revision.c
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A job taken for a look-up. `claim` names this look-up; `number` counts the job's look-ups from 1."""
+    """A job taken for a look-up. `claim` names this look-up; `number` counts the job's look-ups from 1.
+
+    `traceparent` is where the trace of the producer's call goes on, if it has one.
+    """
 
     job_id: uuid.UUID
     company_id: int
@@ -33,6 +37,7 @@ class Unknown:
     claim: uuid.UUID
     number: int
     taken_at: datetime
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,17 @@ def take_due(
             connection, _is_unknown(company_id), _job.due_at <= now, order_by=[_job.due_at], limit=limit
         )
         write_jobs(connection, [replace(job, due_at=now + timedelta(seconds=for_seconds), owner=owner) for job in jobs])
-        query = sa.select(_job.id, _job.external_id).where(_job.id.in_([job.id for job in jobs]))
-        names = {row.id: row.external_id for row in connection.execute(query)}
-    return [Unknown(job.id, company_id, names[job.id], claim, job.lookups + 1, now) for job in jobs]
+        live = sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision)
+        query = sa.select(_job.id, _job.external_id, _revision.traceparent).join_from(
+            schema.job, schema.revision, live, isouter=True
+        )
+        rows = connection.execute(query.where(_job.id.in_([job.id for job in jobs])))
+        named = {row.id: (row.external_id, row.traceparent) for row in rows}
+    return [
+        Unknown(job.id, company_id, external_id, claim, job.lookups + 1, now, traceparent)
+        for job in jobs
+        for external_id, traceparent in [named[job.id]]
+    ]
 
 
 def park_all(engine: sa.Engine, company_id: int, *, actor: str, limit: int = 500) -> Settled:

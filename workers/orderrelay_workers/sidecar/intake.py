@@ -197,6 +197,7 @@ class Intake:
         self._scripts["forget_reader"](keys=[keys.INTAKE], args=[keys.INTAKE_GROUP, name])
 
     def _book(self, entries: Sequence[Entry]) -> None:
+        read_ns = time.time_ns()
         accepted: list[Accepted] = []
         asked: list[uuid.UUID] = []
         to_cancel: list[Asked] = []
@@ -222,6 +223,7 @@ class Intake:
                 accepted.append(Accepted(entry_id, entry))
         self._leave(newer)
         booked = booking.book(self._worker.engine, accepted, actor=self._worker.actor)
+        booked_ns = time.time_ns()
         missing = self._cancel(to_cancel)  # before it is on its way
         self._hint_at(booked)  # early, so that a single order is soon on its way
         for entry_id, fields, reason in unreadable:  # last, as booking again changes nothing, but this is told twice
@@ -234,6 +236,8 @@ class Intake:
             self._delete(done)
         later = self._cancel_later(missing)  # only now that the entries around them are booked and gone
         self._tell(booked, asked + [one.cancel.job_id for one in to_cancel if one not in later])
+        if self._worker.traces is not None:
+            self._worker.traces.booked(booked, read_ns, booked_ns)
 
     def _cancel(self, to_cancel: list[Asked]) -> list[Asked]:
         """Carry requests to cancel out; those whose job the ledger does not have."""
