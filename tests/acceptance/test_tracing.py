@@ -82,6 +82,9 @@ def test_one_trace_from_the_call_to_the_settled_answer(stack: Stack, collector: 
     assert not any(span.failed for span in spans.values())
     assert {spans[name].service for name in (_SENT, _BOOKED)} == {"shop", "orderrelay-worker"}
     assert '"tracing_is_on"' in worker.log
+    audit = stack.command("audit", "show", "A-1")
+    assert audit.wait(20) == 0, audit.log
+    assert f"Trace:        {_trace_id(checkout)}" in audit.log
     _stop(worker)
 
 

@@ -110,11 +110,12 @@ class ResultLine:
 
 @dataclass(frozen=True, slots=True)
 class RevisionLine:
-    """What was to be sent, from number 1 on."""
+    """What was to be sent, from number 1 on; `traceparent` leads to the trace of the call that handed it over."""
 
     number: int
     body: bytes
     created_at: datetime
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +336,7 @@ def read_story(engine: sa.Engine, job_id: uuid.UUID) -> Story | None:
         values = dict(row)
         paused_reason = values.pop("paused_reason")
         revisions = connection.execute(
-            sa.select(_revision.number, _revision.body, _revision.created_at)
+            sa.select(_revision.number, _revision.body, _revision.created_at, _revision.traceparent)
             .where(_revision.job_id == job_id)
             .order_by(_revision.number)
         ).mappings()

@@ -50,6 +50,7 @@ def show(told: Story, *, has_lookup: bool) -> None:
                 f"{job.attempts} of {job.requests} requests count" if job.requests != job.attempts else job.attempts,
             ),
             ("Revision", job.revision if job.revision > 1 else None),
+            ("Trace", _trace_id(told)),
             ("InvoiceDate", sent.properties.get("InvoiceDate")),
             ("Our reference", sent.properties.get("ReferenceOur")),
             ("Your reference", sent.properties.get("ReferenceYour")),
@@ -88,6 +89,12 @@ def _plain(value: object) -> object:
     from decimal import Decimal  # noqa: PLC0415  only this needs it
 
     return format(value, "f") if isinstance(value, Decimal) else value
+
+
+def _trace_id(told: Story) -> str | None:
+    """The id by which a tracing backend finds the order's trace; None: it has none."""
+    traceparent = live_revision(told).traceparent
+    return None if traceparent is None else traceparent.split("-")[1]
 
 
 def live_revision(told: Story) -> RevisionLine:
