@@ -181,18 +181,14 @@ def _plans_of(engine: sa.Engine) -> Iterator[list[str]]:
         sa.event.remove(engine, "before_cursor_execute", note)
 
 
-_READS: dict[str, tuple[str | tuple[str, ...], Callable[[Ledger], object]]] = {
+_READS: dict[str, tuple[str, Callable[[Ledger], object]]] = {
     "claim": ("ix_job_waiting", lambda ledger: ledger.claim(10)),
     "due companies": (
         "ix_job_waiting",
         lambda ledger: claims.due_companies(ledger.engine, {ledger.company_id: ACME}),
     ),
     "backlog": ("ix_job_waiting", lambda ledger: backlog.read_backlog(ledger.engine, ledger.company_id)),
-    # Where few have stopped, PostgreSQL takes either.
-    "count stopped": (
-        ("ix_job_unknown", "ix_job_stopped"),
-        lambda ledger: backlog.count_stopped(ledger.engine, ledger.company_id),
-    ),
+    "count stopped": ("ix_job_unknown", lambda ledger: backlog.count_stopped(ledger.engine, ledger.company_id)),
     "look-up due": ("ix_job_unknown", lambda ledger: unknowns.has_due(ledger.engine, ledger.company_id)),
     "take due": (
         "ix_job_unknown",
@@ -216,8 +212,7 @@ def test_no_look_reads_the_whole_table(ledger: Ledger) -> None:
         with _plans_of(ledger.engine) as plans:
             look(ledger)
         assert plans, name
-        either = (index,) if isinstance(index, str) else index
-        assert any(one in plans[0] for one in either), f"{name}: {plans[0]}"
+        assert index in plans[0], f"{name}: {plans[0]}"
         tables = ("job", "revision", "attempt")
         scans = [p for p in plans if any(f"Seq Scan on {t}" in p or f"SCAN {t}\n" in f"{p}\n" for t in tables)]
         assert scans == [], name

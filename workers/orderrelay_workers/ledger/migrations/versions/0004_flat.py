@@ -17,7 +17,7 @@ branch_labels = None
 depends_on = None
 
 
-_STOPPED = sa.text("state IN ('cancelled', 'parked', 'rejected', 'unknown')")
+_STOPPED = sa.text("state IN ('cancelled', 'rejected')")
 
 
 def upgrade() -> None:
