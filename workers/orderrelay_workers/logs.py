@@ -25,7 +25,7 @@ _masks: Final[list[Mask]] = []
 #: They log each request with its URL, where the vendor wants its keys, or each statement with its values; Celery tells
 #: of every hint twice, which says nothing about any order.
 _QUIET: Final = (
-    "aiohttp", "alembic.runtime.migration", "celery.app.trace", "celery.worker.strategy", "hpack", "httpcore", "httpx",
+    "aiohttp", "alembic.runtime", "celery.app.trace", "celery.worker.strategy", "hpack", "httpcore", "httpx",
     "sqlalchemy",
 )  # fmt: skip
 
