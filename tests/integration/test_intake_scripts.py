@@ -107,6 +107,19 @@ def test_a_conflict_does_not_keep_the_true_order_out(
         pytest.fail(f"the true order is told: {error}")
 
 
+def test_a_conflict_is_told_each_time(intake: Intake, redis_client: redis.Redis, redis_url: str) -> None:
+    """A file with it that is run again does not say `accepted` the second time; the true order stays `already`."""
+    producer = OrderProducer(redis_url)
+    true, other = order("order-9"), order("order-9", CustomerNr="14")
+    producer.enqueue(true, company=ACME)
+    for _ in range(3):
+        assert intake.book_next() == 1
+        with pytest.raises(OrderConflict):
+            producer.enqueue(other, company=ACME)
+    assert intake.book_next() == 1
+    assert [line.result for line in producer.enqueue_many([true], company=ACME).lines] == ["already"]
+
+
 def test_a_conflict_is_forgotten_for_producers_of_the_earlier_version(
     intake: Intake, redis_client: redis.Redis, redis_url: str
 ) -> None:

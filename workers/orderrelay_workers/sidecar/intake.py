@@ -328,13 +328,23 @@ class Intake:
             )
 
     def _forget_content(self, conflict: Booked) -> None:
-        """The cache has the content that came last; with it, the true order would be told a conflict."""
-        company, external_id = conflict.accepted.envelope.company, conflict.accepted.envelope.external_id
-        order = ids.order_digest(company, external_id)
+        """Where the cache was lost it has this content: with it, the true order would be told a conflict.
+
+        Where it has the content that was accepted first, that stays, so that the next conflict is told as well.
+        """
+        envelope = conflict.accepted.envelope
+        order = ids.order_digest(envelope.company, envelope.external_id)
+        field, content = keys.recent_field(order), keys.recent_content(envelope.content_digest)
+        of_days = keys.recent(order)
         with self._redis.pipeline(transaction=False) as pipeline:
-            for recent in keys.recent(order):
-                pipeline.hdel(recent, keys.recent_field(order))
-            pipeline.delete(keys.recent_before(company, ids.external_id_digest(external_id)))
+            for recent in of_days:
+                pipeline.hget(recent, field)
+            known = pipeline.execute()
+            # Not one step with that: at worst the cache forgets an order, and the next conflict is told by the ledger.
+            for recent, first in zip(of_days, known, strict=True):
+                if first == content:
+                    pipeline.hdel(recent, field)
+            pipeline.delete(keys.recent_before(envelope.company, ids.external_id_digest(envelope.external_id)))
             pipeline.execute()
 
     def close(self) -> None:
