@@ -163,7 +163,9 @@ EXPORTER = "OTEL_TRACES_EXPORTER"
         ({TRACES_ENDPOINT: "https://u:s@c/v1?key=s"}, Asked("otlp_proto_http", TRACES_ENDPOINT, "https://c")),
         ({ENDPOINT: "http://a", TRACES_ENDPOINT: "http://b"}, Asked("otlp_proto_http", TRACES_ENDPOINT, "http://b")),
         ({EXPORTER: "otlp"}, Asked("otlp_proto_http", EXPORTER)),
-        ({EXPORTER: "otlp", ENDPOINT: "http://c:x"}, Asked("otlp_proto_http", EXPORTER)),
+        ({EXPORTER: "otlp", ENDPOINT: "http://c:x"}, Asked("otlp_proto_http", EXPORTER, unreadable=ENDPOINT)),
+        ({ENDPOINT: "collector:4318"}, Asked("otlp_proto_http", ENDPOINT, unreadable=ENDPOINT)),
+        ({ENDPOINT: "c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, Asked("otlp_proto_grpc", ENDPOINT)),
         ({EXPORTER: "console", ENDPOINT: "http://c"}, Asked("console", EXPORTER)),
         (
             {ENDPOINT: "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
@@ -205,6 +207,7 @@ def test_an_error_of_a_tracer_goes_no_further() -> None:
         ({EXPORTER: "otlp"}, Level.OK, "on: spans go out by otlp_proto_http"),
         ({EXPORTER: "no-such"}, Level.WARNING, "asked for by OTEL_TRACES_EXPORTER, and not on: no exporter 'no-such'"),
         ({ENDPOINT: "http://127.0.0.1:1/?key=zz"}, Level.WARNING, "on, but nothing can be connected to at http://127"),
+        ({ENDPOINT: "zz:4318"}, Level.WARNING, "on, but OTEL_EXPORTER_OTLP_ENDPOINT is no whole address: spans are"),
     ],
 )
 def test_the_doctor_says_whether_workers_trace(environment: dict[str, str], level: Level, text: str) -> None:

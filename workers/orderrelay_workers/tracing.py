@@ -64,11 +64,13 @@ class Asked:
         exporter: Name of the exporter's entry point; None: nothing is to be traced.
         because: The variable that says so; empty: none does.
         endpoint: Where it sends to, without anything that may be secret; empty: as is its default.
+        unreadable: The variable whose address cannot be sent to by HTTP; empty: none.
     """
 
     exporter: str | None
     because: str = ""
     endpoint: str = ""
+    unreadable: str = ""
 
 
 def asked_by(environment: Mapping[str, str]) -> Asked:
@@ -81,13 +83,16 @@ def asked_by(environment: Mapping[str, str]) -> Asked:
     pointing = next((name for name in _ENDPOINTS if environment.get(name, "").strip()), "")
     if not (named or pointing):
         return Asked(None)
-    exporter, endpoint = named or "otlp", ""
+    exporter, endpoint, unreadable = named or "otlp", "", ""
     if exporter == "otlp":
         protocol = next((environment[name] for name in _PROTOCOLS if environment.get(name)), "http/protobuf")
         exporter = "otlp_proto_grpc" if protocol.strip() == "grpc" else "otlp_proto_http"
     if exporter.startswith("otlp"):
         endpoint = _masked(environment.get(pointing, ""))
-    return Asked(exporter, _EXPORTER if named else pointing, endpoint)
+    # By gRPC an address may lack the scheme.
+    if pointing and exporter == "otlp_proto_http" and not endpoint.startswith(("http://", "https://")):
+        unreadable = pointing
+    return Asked(exporter, _EXPORTER if named else pointing, endpoint, unreadable)
 
 
 def _masked(url: str) -> str:

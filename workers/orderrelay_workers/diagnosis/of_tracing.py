@@ -29,6 +29,9 @@ def look_at_tracing(environment: Mapping[str, str]) -> Finding:
     except Exception as error:  # noqa: BLE001  foreign code that reads foreign variables
         text = f"asked for by {asked.because}, and not on: OpenTelemetry refuses its settings ({type(error).__name__})"
         return warning("tracing", text, "correct the variables OTEL_*")
+    if asked.unreadable:
+        text = f"on, but {asked.unreadable} is no whole address: spans are lost, orders are not affected"
+        return warning("tracing", text, "set it to one such as http://collector:4318")
     to = f" to {asked.endpoint}" if asked.endpoint else ""
     if asked.endpoint and not _answers(asked.endpoint):
         text = f"on, but nothing can be connected to at {asked.endpoint}: spans are lost, orders are not affected"
