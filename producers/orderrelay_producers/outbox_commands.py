@@ -46,7 +46,7 @@ def init(
     Exit code: 0 good, 2 usage or settings, 3 database unreachable.
     Example: orderrelay outbox init --for sqlite
     Example: orderrelay outbox init --for postgresql
-    ORDERRELAY_OUTBOX_URL=postgresql://shop@db/shop orderrelay outbox init --apply
+    Example: orderrelay outbox init --apply
     """
     from orderrelay_producers.outbox_store import database_of  # noqa: PLC0415  heavy; --help must be quick
 

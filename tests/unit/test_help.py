@@ -26,10 +26,10 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "commands.md"
 
 _HEAD = """# Commands
 
-Made of what `orderrelay COMMAND --help` says, which also has every option. All but `worker` have `--json`. Exit codes
-are the same everywhere: 0 good, 1 some refused or not found, 2 usage or configuration, 3 something unreachable, 130
-interrupted. `orderrelay --install-completion` has bash, zsh, fish and PowerShell complete commands and options; open a
-new shell after it.
+Made of what `orderrelay COMMAND --help` says, which also has every option. All but `worker` and `outbox init` have
+`--json`. Exit codes are the same everywhere: 0 good, 1 some refused or not found, 2 usage or configuration, 3 something
+unreachable, 130 interrupted. `orderrelay --install-completion` has bash, zsh, fish and PowerShell complete commands and
+options; open a new shell after it.
 """
 
 
@@ -48,6 +48,12 @@ def each_command() -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(each_command())
+
+
+def test_the_reference_says_which_commands_have_no_json() -> None:
+    """Its head names them; all others have it."""
+    without = [name for name, found in COMMANDS.items() if "--json" not in {o for p in found.params for o in p.opts}]
+    assert without == ["worker", "outbox init"]
 
 
 def examples_of(name: str) -> list[str]:
