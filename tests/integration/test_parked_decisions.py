@@ -104,6 +104,21 @@ def test_without_yes_nothing_is_done(ledger: Ledger) -> None:
     assert job(ledger, "parked-1")["state"] == "parked"
 
 
+def test_without_yes_it_is_told_what_is_not_possible(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be refused with --yes is refused without it, in the same words."""
+    ledger.book("created-1")
+    ledger.answer(b'{"Success":true,"Keys":[77],"Strings":["9"]}')
+    drop = ("parked", "drop", "created-1", "--why", "unwanted")
+    tried, done = orderrelay(*drop), orderrelay(*drop, "--yes")
+    assert (tried.exit_code, tried.stderr, tried.stdout) == (1, done.stderr, "No order fits that.\n")
+    monkeypatch.setenv("ORDERRELAY_LOOKUP_PATH", "")
+    resent = orderrelay("parked", "resend", "parked-1", "--why", "try again", "--json")
+    [line] = json_lines(resent)
+    assert (resent.exit_code, line["orders"], list(line["refused"])) == (1, 0, ["parked-1"])
+    assert job(ledger, "parked-1")["state"] == "parked"
+    assert events(ledger) == []
+
+
 def test_a_choice_that_fits_nothing_says_so(ledger: Ledger) -> None:
     """Nobody is left to wonder about an empty list."""
     result = orderrelay("parked", "resend", "--reason", "of something else", "--why", "try again")

@@ -158,15 +158,16 @@ def _decide(
     settings = load_worker_settings()
     with opened_ledger(settings) as engine:
         lines, missing = _chosen(engine, choice)
-        if not yes:
-            _tell_what_would_be(lines, missing, done, as_json=as_json)
-        else:
-            ids = [line.job for line in lines]
-            decided = people.decide(engine, ids, decision, actor=actor(), vendor_id=vendor_id)
+        ids = [line.job for line in lines]
+        decided = people.decide(engine, ids, decision, actor=actor(), vendor_id=vendor_id, only_try=not yes)
+        refused = _tell_refused(lines, decided)
+        if yes:
             _publish(settings, decided)
-            _tell_what_was(lines, decided, missing, done, as_json=as_json)
-            missing = missing or [str(job) for job in decided.refused]
-    if missing:
+            _tell_what_was(decided, refused, missing, done, as_json=as_json)
+        else:
+            possible = [line for line in lines if line.job not in decided.refused]
+            _tell_what_would_be(possible, refused, missing, done, as_json=as_json)
+    if missing or refused:
         raise typer.Exit(REFUSED)
 
 
@@ -196,13 +197,24 @@ def _chosen(engine: sa.Engine, choice: _Choice) -> tuple[list[JobLine], list[str
     return lines, missing
 
 
-def _tell_what_would_be(lines: list[JobLine], missing: list[str], done: str, *, as_json: bool) -> None:
+def _tell_refused(lines: list[JobLine], decided: Decided) -> dict[str, str]:
+    """Tell which orders the decision does not fit; returns why, by ExternalId."""
+    names = {line.job: line.external_id for line in lines}
+    refused = {names[job]: why for job, why in decided.refused.items()}
+    for name, why in refused.items():
+        typer.echo(f"{name}: {why}", err=True)
+    return refused
+
+
+def _tell_what_would_be(
+    lines: list[JobLine], refused: dict[str, str], missing: list[str], done: str, *, as_json: bool
+) -> None:
     from orderrelay_shared.command import print_json  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.slowness import orders as counted  # noqa: PLC0415
 
     counts = Counter((line.company, str(line.state)) for line in lines)
     if as_json:
-        print_json({"done": False, "orders": len(lines), "not_found": missing})
+        print_json({"done": False, "orders": len(lines), "refused": refused, "not_found": missing})
         return
     typer.echo(f"{counted(len(lines))} would be {done}:" if lines else "No order fits that.")
     for (company, state), count in sorted(counts.items()):
@@ -211,15 +223,13 @@ def _tell_what_would_be(lines: list[JobLine], missing: list[str], done: str, *, 
         typer.echo("Nothing is done yet; add --yes")
 
 
-def _tell_what_was(lines: list[JobLine], decided: Decided, missing: list[str], done: str, *, as_json: bool) -> None:
+def _tell_what_was(
+    decided: Decided, refused: dict[str, str], missing: list[str], done: str, *, as_json: bool
+) -> None:  # fmt: skip
     from orderrelay_shared.command import print_json  # noqa: PLC0415  heavy; --help must be quick
     from orderrelay_workers.slowness import orders as counted  # noqa: PLC0415
 
-    names = {line.job: line.external_id for line in lines}
-    for job, why in decided.refused.items():
-        typer.echo(f"{names[job]}: {why}", err=True)
     if as_json:
-        refused = {names[job]: why for job, why in decided.refused.items()}
         print_json({"done": True, "orders": len(decided.statuses), "refused": refused, "not_found": missing})
     else:
         typer.echo(f"{counted(len(decided.statuses))} {done}")

@@ -32,8 +32,14 @@ class Decided:
 
 
 def decide(
-    engine: sa.Engine, job_ids: Sequence[uuid.UUID], decision: Decide, *, actor: str, vendor_id: int | None = None
-) -> Decided:  # fmt: skip
+    engine: sa.Engine,
+    job_ids: Sequence[uuid.UUID],
+    decision: Decide,
+    *,
+    actor: str,
+    vendor_id: int | None = None,
+    only_try: bool = False,
+) -> Decided:
     """Carry a person's decision out on each of these jobs, all in one transaction.
 
     Args:
@@ -42,6 +48,7 @@ def decide(
         decision: One of `orderrelay_workers.people`, with the person's words bound in.
         actor: Who decides.
         vendor_id: The vendor's id that the person named, if any.
+        only_try: Write nothing: the statuses are what they were, of those that the decision would change.
     """
     refused: dict[uuid.UUID, str] = {}
     changed: list[Job] = []
@@ -63,7 +70,8 @@ def decide(
                 continue
             changed.append(decided.job)
             events += [(job.company_id, job_id, happening) for happening in decided.happenings]
-        write_jobs(connection, changed)
-        write_events(connection, now, actor, events)
+        if not only_try:
+            write_jobs(connection, changed)
+            write_events(connection, now, actor, events)
         statuses = read_statuses(connection, [job.id for job in changed])
     return Decided(statuses, refused)
