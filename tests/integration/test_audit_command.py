@@ -401,8 +401,10 @@ def ways(state: JobState, ledger: Ledger) -> None:
         (JobState.IN_PROGRESS, "A worker is sending the order right now."),
         (JobState.SUCCEEDED, "The order is in SoftOne GO (id 7); its order number was not told. Nothing more happens."),
         (JobState.REJECTED, "SoftOne GO refused the order (refused by the vendor, error 295 (product not found): Art"),
+        (JobState.REJECTED, "If the cause is mended in SoftOne GO: orderrelay parked resend. If the order is wrong:"),
         (JobState.UNKNOWN, "It is not sent again blindly: it is looked up by its ExternalId, next now."),
         (JobState.PARKED, "The order is parked for a person ("),
+        (JobState.PARKED, "whether SoftOne GO has it, and say so: orderrelay parked resolve, or drop."),
     ],
 )
 def test_the_last_words_tell_where_the_order_is(ledger: Ledger, state: JobState, told: str) -> None:

@@ -60,7 +60,7 @@ def test_a_deadlines_story_is_told(ledger: Ledger) -> None:
     told = text_of("audit", "show", "A-1")
     assert "ALARM it will hardly be sent before its deadline" in told
     assert "event its deadline passed before it could be sent" in told
-    assert "somebody must decide whether it is to be sent nevertheless" in told
+    assert "somebody must decide whether it is to be sent nevertheless: orderrelay parked resend, or drop." in told
 
 
 def test_sent_nevertheless_it_has_no_deadline(

@@ -219,18 +219,19 @@ def _where(story: Story, *, has_lookup: bool) -> str:
             return f"It is not known whether the order is in SoftOne GO{because}. {_lookup(story, has_lookup)}"
         case JobState.REJECTED:
             return (
-                f"SoftOne GO refused the order{because}, and does not have it. Nothing more happens by itself: "
-                "the order must be corrected."
+                f"SoftOne GO refused the order{because}, and does not have it. Nothing more happens by itself. If the "
+                "cause is mended in SoftOne GO: orderrelay parked resend. If the order is wrong: enqueue the corrected "
+                "one under a new ExternalId."
             )
         case JobState.PARKED if story.events and story.events[-1].kind == "deadline_passed":
             return (
                 f"The order is parked for a person{because}. It is not sent any more by itself: somebody must decide "
-                "whether it is to be sent nevertheless."
+                "whether it is to be sent nevertheless: orderrelay parked resend, or drop."
             )
         case JobState.PARKED:
             return (
                 f"The order is parked for a person{because}. It is not sent again by itself: somebody must find out "
-                "whether SoftOne GO has it, and decide."
+                "whether SoftOne GO has it, and say so: orderrelay parked resolve, or drop."
             )
         case JobState.CANCELLED:
             return f"The order was cancelled{because}. {_was_sent(story)} Nothing more happens."
