@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from orderrelay_producers import following
 from orderrelay_producers.async_ears import Switchboard
 from orderrelay_producers.async_round_trip import run
-from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal
+from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal, refuse_one
 from orderrelay_producers.estimate import Estimate, read_estimate
 from orderrelay_producers.job import AsyncJob
 from orderrelay_producers.report import Report, ReportLine
@@ -121,6 +121,7 @@ class AsyncOrderProducer:
 
         Others have their turn in the loop every few milliseconds while orders are checked.
         """
+        refuse_one(orders)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         batches = self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)

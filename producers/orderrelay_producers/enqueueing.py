@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Generic
 
 from orderrelay_producers import following, tracing
@@ -17,14 +18,15 @@ from orderrelay_producers.safekeeping import Safekeeping
 from orderrelay_producers.steps import Pause
 from orderrelay_shared import ids
 from orderrelay_shared.job_status import JobStatus, content_mark
+from orderrelay_shared.orders import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orderrelay_producers.steps import Steps
     from orderrelay_producers.terms import Terms
     from orderrelay_shared.intake import Envelope
-    from orderrelay_shared.orders import Order, OrderInvalid
+    from orderrelay_shared.orders import OrderInvalid
     from orderrelay_shared.settings import ProducerSettings
 
 #: Orders that travel to Redis together.
@@ -231,6 +233,16 @@ class Batches(Generic[JobT]):
         for index, error in refused.items():
             lines[index] = ReportLine(index, LineResult.REFUSED, error=error)
         return [lines[index] for index, _ in batch]
+
+
+def refuse_one(orders: object) -> None:
+    """Refuse what is one order where many are wanted: its properties would be taken for orders, each a refused line.
+
+    Raises:
+        TypeError: It is one order, or text.
+    """
+    if isinstance(orders, Order | Mapping | str | bytes):
+        raise TypeError("enqueue_many takes many orders, and this is one: use enqueue(order) or enqueue_many([order])")
 
 
 def normal(company: str) -> str:

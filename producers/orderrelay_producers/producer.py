@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self
 
 from orderrelay_producers import following
-from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal
+from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal, refuse_one
 from orderrelay_producers.estimate import Estimate, read_estimate
 from orderrelay_producers.job import Job
 from orderrelay_producers.report import Report, ReportLine
@@ -146,9 +146,11 @@ class OrderProducer:
             A line for each order, in order.
 
         Raises:
+            TypeError: It is one order.
             UnknownCompany: That is no company alias.
             ValueError: As of `enqueue`.
         """
+        refuse_one(orders)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         return Report(tuple(self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)))

@@ -278,6 +278,13 @@ def test_a_report_has_a_line_for_each_order(world: World, mine: str) -> None:
     assert str(report) == "1 accepted, 1 already, 1 refused, 1 conflict"
 
 
+def test_one_order_is_not_many(world: World, mine: str) -> None:
+    """Its properties are not taken for orders, which would be a report of refused lines."""
+    for one in (order(mine), Order.parse(order(mine)), "orders.jsonl"):
+        with pytest.raises(TypeError, match=r"use enqueue\(order\)"):
+            world.producer.enqueue_many(cast("Any", one))
+
+
 def test_a_company_that_nobody_serves_is_unknown(world: World, mine: str) -> None:
     """Told with those that there are; in a report it is a refused line."""
     with pytest.raises(UnknownCompany) as raised:

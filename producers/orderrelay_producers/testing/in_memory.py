@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self
 
-from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal
+from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal, refuse_one
 from orderrelay_producers.errors import QueueUnavailable
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import Report, ReportLine
@@ -72,6 +72,7 @@ class InMemoryOrderProducer(Memory, OrderProducer):
         timeout: float = 5.0,
     ) -> Report:
         """As `OrderProducer.enqueue_many`."""
+        refuse_one(orders)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         return Report(tuple(self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)))

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from orderrelay_producers.async_producer import AsyncOrderProducer
-from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal
+from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal, refuse_one
 from orderrelay_producers.errors import QueueUnavailable
 from orderrelay_producers.report import Report, ReportLine
 from orderrelay_producers.terms import Terms
@@ -80,6 +80,7 @@ class InMemoryAsyncOrderProducer(Memory, AsyncOrderProducer):
         timeout: float = 5.0,
     ) -> Report[AsyncJob]:
         """As `AsyncOrderProducer.enqueue_many`."""
+        refuse_one(orders)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         batches = self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)
