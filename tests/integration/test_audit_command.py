@@ -434,6 +434,13 @@ def test_of_an_order_that_was_given_up_it_is_told_whether_it_was_sent(
     assert told in shown("A-1")["summary"]
 
 
+def test_a_look_up_that_proves_nothing_is_told(ledger: Ledger) -> None:
+    """It answered, so it did not fail; but it did not find an order either that is surely there."""
+    ways(JobState.UNKNOWN, ledger)
+    ledger.look_up(b"[]", control=False)
+    assert "No look-up has told anything certain since" in shown("A-1")["summary"]
+
+
 def test_a_paused_company_is_why_its_order_waits(ledger: Ledger) -> None:
     """The sentence names the pause, and the command that ends it."""
     ledger.book("A-1")

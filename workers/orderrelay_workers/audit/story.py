@@ -280,7 +280,9 @@ def _lookup(story: Story, has_lookup: bool) -> str:
         return "It is not sent again blindly; as there is no look-up, it is parked for a person."
     then = {"waiting": "is sent again", "rejected": "counts as rejected", "parked": "is parked for a person"}
     absent = then.get(job.if_absent or "waiting", "is decided anew")
-    failing = f" The look-up fails since {_utc(job.lookup_failing_since)}." if job.lookup_failing_since else ""
+    failing = ""
+    if job.lookup_failing_since is not None:  # also where it finds nothing, and not a surely known order either
+        failing = f" No look-up has told anything certain since {_utc(job.lookup_failing_since)}."
     if story.paused_reason is not None:
         failing += f" While company {job.company} is paused ({story.paused_reason}), it is not looked up either."
     due = f"at {_utc(job.due_at)}" if job.due_at > story.read_at else "now"
