@@ -134,6 +134,13 @@ def test_all_is_well(well: Place) -> None:
         assert the(found, "acme", words).level is Level.OK
 
 
+def test_a_redis_that_nobody_has_marked(well: Place) -> None:
+    """Before the first worker that is well; where workers run it is a wrong address, which the doctor mentions."""
+    expected = 1 if well.ledger.engine.dialect.name == "postgresql" else 0  # as above
+    well.redis.delete(keys.LEDGER_ID)
+    assert "If workers run already, theirs are others" in the(findings(expected), "ledger", "not joined yet").text
+
+
 def test_it_changes_nothing(well: Place) -> None:
     """Nothing stays in Redis of the login that the doctor tries, and the gate counts none in flight."""
     orderrelay("doctor")

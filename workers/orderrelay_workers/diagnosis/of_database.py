@@ -119,7 +119,8 @@ def judge_ledger_id(ours: uuid.UUID | None, marked: bytes | None) -> Finding:
     """
     theirs = marked.decode(errors="replace") if marked is not None else None
     if ours is None or theirs is None:
-        return ok("ledger", "Redis and database are not joined yet; the first worker does that")
+        text = "Redis and database are not joined yet; the first worker does that"
+        return ok("ledger", f"{text}. If workers run already, theirs are others")
     if theirs == ours.hex:
         return ok("ledger", f"Redis and database belong together (ledger {ours.hex})")
     return problem(
