@@ -42,6 +42,10 @@ else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(_SELDOM[name]), name)
 
+    def __dir__() -> list[str]:
+        """With what was not asked for yet."""
+        return sorted({*globals(), *_SELDOM})
+
 
 __all__ = [
     "AsyncJob",

@@ -251,6 +251,8 @@ def normal(company: str) -> str:
     Raises:
         UnknownCompany: It is none.
     """
+    if not isinstance(company, str):  # pyright: ignore[reportUnnecessaryIsInstance]  not everybody checks types
+        raise UnknownCompany(str(company), f"a company is named by a text, not by {company!r}")
     try:
         return ids.normalise_company(company)
     except ValueError as error:

@@ -17,7 +17,7 @@ from orderrelay_shared import keys
 from orderrelay_workers.audit.facts import ServerFacts, WorkerFacts
 from orderrelay_workers.diagnosis import of_clocks, of_companies, of_database, of_redis
 from orderrelay_workers.diagnosis.findings import Finding, Level
-from orderrelay_workers.gate import Gate, Kind, Limits
+from orderrelay_workers.gate import Gate, Kind, Limits, Report
 from orderrelay_workers.ledger import companies, identity, liveness, schema
 from orderrelay_workers.settings import CompanySettings, WorkerSettings
 from orderrelay_workers.simulator import Credentials, running_simulator
@@ -167,11 +167,21 @@ def test_a_refused_login_is_a_problem(well: Place) -> None:
     assert "ORDERRELAY_COMPANIES__ACME__" in finding.to_do
 
 
-def test_a_login_counts_at_the_gate(well: Place) -> None:
-    """The try takes a permit and tells how it ended, as a worker's would."""
-    well.patch.setenv("ORDERRELAY_BASE_URL", f"http://127.0.0.1:{free_port()}")
+def test_a_login_that_fails_here_closes_nothing_for_the_workers(well: Place) -> None:
+    """A wrong address in the doctor's own settings does not hold their logins."""
+    with well.patch.context() as patch:
+        patch.setenv("ORDERRELAY_BASE_URL", f"http://127.0.0.1:{free_port()}")
+        for _ in range(3):
+            the(findings(1), "acme", "does not work: not sent: connection refused")
+    the(orderrelay_findings(), "acme", "its gate is open")
+    the(orderrelay_findings(), "acme", "login at")
+
+
+def test_a_login_is_asked_for_at_the_gate(well: Place) -> None:
+    """While the gate holds logins, the doctor tries none; as the one probe it tells how that ended."""
+    well.gate.admit("acme", Kind.LOGIN, 1)
     for _ in range(2):
-        the(findings(1), "acme", "does not work: not sent: connection refused")
+        well.gate.report("acme", Kind.LOGIN, Report(finished=1, unwell=1))
     the(findings(1), "acme", "login requests are held, as the vendor is unwell")
     the(findings(1), "acme", "login was not tried, as the gate says held")
 

@@ -210,6 +210,8 @@ def test_a_wrong_alias_is_told(producer: OrderProducer) -> None:
     """A text that can be no alias is refused as an unknown company."""
     with pytest.raises(UnknownCompany, match="is no company alias"):
         producer.enqueue(order(), company="a b")
+    with pytest.raises(UnknownCompany, match="a company is named by a text, not by None"):
+        producer.enqueue(order(), company=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_construction_does_no_io(make: type[OrderProducer]) -> None:

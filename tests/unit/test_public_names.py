@@ -35,6 +35,7 @@ def test_the_public_names_are_these() -> None:
         "UnknownCompany",
         "errors",
     ]
+    assert set(orderrelay_producers.__all__) <= set(dir(orderrelay_producers))
 
 
 def test_every_public_name_exists_and_is_explained() -> None:

@@ -200,11 +200,15 @@ def _log_in(settings: WorkerSettings, gate: Gate, alias: str) -> Finding:
 
 
 def _report(verdict: LoginVerdict, *, probe: bool) -> Report:
+    """What the gate is told: a login that failed here says nothing of the workers', whose settings may be others.
+
+    Only of a probe it has to know, as it waits for that one alone; by then the workers' own logins have failed.
+    """
     return Report(
         finished=1,
         good=int(verdict.kind in ("token", "refused")),
-        unwell=int(verdict.kind in ("failing", "not_sent")),
-        trip=verdict.reason if verdict.kind == "misconfigured" else None,
+        unwell=int(probe and verdict.kind in ("failing", "not_sent")),
+        trip=verdict.reason if probe and verdict.kind == "misconfigured" else None,
         throttle_seconds=verdict.retry_after_seconds or 1.0 if verdict.kind == "throttled" else None,
         probe=probe,
     )
