@@ -147,7 +147,8 @@ def enqueue(
     if interrupted:
         run.interrupt(anything_leaves=not dry_run)
     if run.stopped is not None:
-        typer.echo(f"{name}: stopped: {run.stopped}. {run.checked_so_far if dry_run else run.taken_so_far}", err=True)
+        ended = run.stopped if run.stopped.endswith("?") else f"{run.stopped}."
+        typer.echo(f"{name}: stopped: {ended} {run.checked_so_far if dry_run else run.taken_so_far}", err=True)
     elif run.astray:
         typer.echo(f"{name}: {run.refused_whole}", err=True)
     _tell_counts(run, alias, rejects, as_json=as_json, dry_run=dry_run)
