@@ -151,6 +151,8 @@ def enqueue(
         typer.echo(f"{name}: stopped: {ended} {run.checked_so_far if dry_run else run.taken_so_far}", err=True)
     elif run.astray:
         typer.echo(f"{name}: {run.refused_whole}", err=True)
+    elif not any(run.counts.values()) and not interrupted:
+        typer.echo(f"{name}: there is no order in it", err=True)
     _tell_counts(run, alias, rejects, as_json=as_json, dry_run=dry_run)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)

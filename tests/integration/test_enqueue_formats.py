@@ -98,6 +98,17 @@ def test_damaged_gzip_is_told(run: Callable[..., Result], damage: Callable[[byte
 
 
 @pytest.mark.parametrize(
+    "content", [b"", b"\n", b"[]", HEADER.encode()], ids=["nothing", "a line end", "an array", "names"]
+)
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["sent", "tried"])
+def test_a_file_without_an_order_is_told(run: Callable[..., Result], content: bytes, more: tuple[str, ...]) -> None:
+    """It is well as it is, but whoever exported it may have expected more."""
+    result = run("-", *more, stdin=content)
+    assert result.exit_code == 0
+    assert result.stderr == "standard input: there is no order in it\n"
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"PK\x03\x04...", "an Excel workbook"),
