@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from tests.servers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -77,6 +78,18 @@ def test_another_error_than_a_lock_is_told_at_once(engine: sa.Engine, monkeypatc
         with pytest.raises(sa.exc.OperationalError, match="within a transaction"):
             connection.begin()
     assert looks == []
+
+
+def test_a_broken_file_is_told_as_sqlalchemy_tells_it(engine: sa.Engine) -> None:
+    """Whoever holds answers for the ledger keeps them at errors of SQLAlchemy's, and knows no others."""
+    file = str(engine.url.database)
+    with contextlib.closing(sqlite3.connect(file)) as other:  # so that the open connection reads the file again
+        other.execute("INSERT INTO thing VALUES (1)")
+        other.commit()
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    Path(file).write_bytes(b"no database" * 1000)
+    with pytest.raises(sa.exc.DatabaseError, match="not a database"), engine.begin():
+        pass
 
 
 def _numbers(engine: sa.Engine) -> list[int]:

@@ -171,8 +171,8 @@ def _take_write_lock(raw: sqlite3.Connection) -> bool:
     while time.monotonic() < until:
         try:
             raw.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+        except sqlite3.Error as error:  # of any kind: who waits for the ledger knows SQLAlchemy's errors only
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 return False
         else:
             return True
