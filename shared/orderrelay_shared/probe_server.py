@@ -6,18 +6,27 @@ import http.server
 import json
 import socket
 import socketserver
+import sys
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orderrelay_shared.settings import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: A client that sends no whole request within this time is cut off, in seconds.
+#: A client that sends nothing for this time, or takes nothing, is cut off; and so is, after the longer one, whoever has
+#: not gone with an answer by then: bytes sent one at a time would hold a thread and a file for hours. In seconds.
 _CLIENT_SECONDS = 5
+_WHOLE_SECONDS = 10
+
+#: So many clients are served at once. Of more, the one that came first is cut off: a probe is answered at once, so it
+#: is none, and this process needs its files for other things.
+_MOST_CLIENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class ProbeServer:
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(
         self, host: str, port: int, pages: Mapping[str, Callable[[], Answer]], turn: Callable[[], None]
@@ -85,6 +95,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.pages = pages
         self.turn = turn
+        self._clients: dict[object, float] = {}  # connection -> when it came; the first first
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
@@ -92,9 +103,35 @@ class _Server(http.server.ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer one client in a thread of its own."""
+        self._clients[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Be done with a client."""
+        self._clients.pop(request, None)
+        super().shutdown_request(request)
+
     def service_actions(self) -> None:
         """Called twice a second, and after each request."""
+        self._cut_off()
         self.turn()
+
+    def _cut_off(self) -> None:
+        """End the connections of who takes too long, and of who is too many; their threads end with them."""
+        here: list[tuple[Any, float]] = list(self._clients.items())
+        latest = time.monotonic() - _WHOLE_SECONDS
+        for place, (request, came_at) in enumerate(here):
+            if came_at < latest or place < len(here) - _MOST_CLIENTS:
+                self._clients.pop(request, None)
+                with suppress(OSError):  # it is gone by itself
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that is gone; of anything else, as Python does."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
