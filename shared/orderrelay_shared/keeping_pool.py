@@ -19,7 +19,8 @@ class KeepingPool(ConnectionPool):
 
     def reset(self) -> None:
         """Forget all connections; redis-py calls it at the beginning and after a fork."""
-        self._at_hand: list[Any] = []
+        # Each once, whoever gives it back twice: two who have the same one would read each other's answers.
+        self._at_hand: dict[Any, None] = {}
         super().reset()
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
@@ -30,8 +31,8 @@ class KeepingPool(ConnectionPool):
         """
         while self._at_hand and self.pid == os.getpid():
             try:
-                connection = self._at_hand.pop()
-            except IndexError:  # Another thread has it.
+                connection, _ = self._at_hand.popitem()
+            except KeyError:  # Another thread has it.
                 break
             if _is_quiet(connection):
                 return connection
@@ -42,7 +43,7 @@ class KeepingPool(ConnectionPool):
     def release(self, connection: Any) -> None:
         """Take a connection back."""
         if connection.pid == self.pid == os.getpid() and not _must_go(connection):
-            self._at_hand.append(connection)
+            self._at_hand[connection] = None
         else:
             super().release(connection)
 

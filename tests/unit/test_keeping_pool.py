@@ -54,6 +54,23 @@ def test_who_comes_while_it_is_out_gets_another(client: redis.Redis) -> None:
     assert {pool.get_connection(), pool.get_connection()} == {one, other}
 
 
+def test_one_that_is_given_back_twice_goes_out_once(client: redis.Redis) -> None:
+    """As by a pipeline that a Ctrl-C interrupts while it gives its connection back: on the way out it does so again."""
+    pool: Any = client.connection_pool
+    release = pool.release
+
+    def interrupted(connection: Any) -> None:
+        pool.release = release
+        release(connection)
+        raise KeyboardInterrupt
+
+    pool.release = interrupted
+    pipeline: Any = client.pipeline()
+    with pytest.raises(KeyboardInterrupt), pipeline:
+        pipeline.ping().execute()
+    assert pool.get_connection() is not pool.get_connection()
+
+
 def test_one_that_redis_closed_does_not_go_out_again(client: redis.Redis, redis_client: redis.Redis) -> None:
     """The next command finds a new one, and does not fail."""
     before = connection_id(client)
