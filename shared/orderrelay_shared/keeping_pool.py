@@ -11,7 +11,6 @@ import os
 from typing import Any
 
 from redis import ConnectionPool
-from redis.exceptions import RedisError
 
 
 class KeepingPool(ConnectionPool):
@@ -47,6 +46,17 @@ class KeepingPool(ConnectionPool):
         else:
             super().release(connection)
 
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections; without those in use, which to redis-py's own pool those at hand are too."""
+        while self._at_hand and not inuse_connections and self.pid == os.getpid():
+            try:
+                connection, _ = self._at_hand.popitem()
+            except KeyError:  # Another thread has it.
+                break
+            connection.disconnect()
+            super().release(connection)
+        super().disconnect(inuse_connections)
+
 
 def _is_quiet(connection: Any) -> bool:
     """Whether a connection is open and nothing can be read from it, so that the next reply is to the next command."""
@@ -54,7 +64,7 @@ def _is_quiet(connection: Any) -> bool:
         return False
     try:
         return not connection.can_read()
-    except (RedisError, OSError):
+    except Exception:  # noqa: BLE001  where another thread closes it meanwhile, redis-py has a TypeError or an AttributeError
         return False
 
 

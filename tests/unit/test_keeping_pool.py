@@ -96,6 +96,33 @@ def test_one_that_was_closed_here_connects_anew(client: redis.Redis) -> None:
     assert connection_id(client) != before
 
 
+def test_those_at_hand_are_closed_as_idle_ones(client: redis.Redis) -> None:
+    """A worker whose Redis went away drops them, as each would cost its own wait to find out; one in use stays."""
+    pool: Any = client.connection_pool
+    at_hand, in_use = pool.get_connection(), pool.get_connection()
+    pool.release(at_hand)
+    pool.disconnect(inuse_connections=False)
+    assert (at_hand._sock, in_use._sock is None) == (None, False)
+    assert pool.get_connection() is at_hand
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, ValueError])
+def test_one_that_is_closed_while_it_is_looked_at_is_not_lost(client: redis.Redis, error: type[Exception]) -> None:
+    """redis-py stumbles over a socket that another thread has just taken away; the next command finds a connection."""
+    pool: Any = client.connection_pool
+    connection = pool.get_connection()
+    pool.release(connection)
+
+    def can_read() -> bool:
+        del connection.can_read
+        connection.disconnect()
+        raise error
+
+    connection.can_read = can_read
+    assert client.echo("mine") == b"mine"
+    assert pool.get_connection() is connection
+
+
 def test_a_child_takes_none_of_its_parents(client: redis.Redis) -> None:
     """After a fork both go on, each on connections of its own."""
     before = connection_id(client)
