@@ -57,6 +57,12 @@ _CLOSING: Final = frozenset({"LOADING", "NOAUTH"})
 #: A socket has to wait for something, if it is to say that nothing came in time.
 _SHORTEST_SECONDS: Final = 0.001
 
+_CLOSED: Final = "the connection to Redis was closed meanwhile"
+
+#: What redis-py raises where another thread closes the connection under it; raised on, it would hide that a command
+#: may have left.
+_STUMBLES: Final = (AttributeError, TypeError, ValueError)
+
 #: What may stand in place of a reply: bytes, int, None, a list of such, or one of the two above.
 Reply = Any
 
@@ -141,7 +147,7 @@ class Account:
         if self._link is None:
             self._link = link
         if link is None or link is not self._link:
-            self.reason = "the connection to Redis was closed meanwhile"
+            self.reason = _CLOSED
 
     def _filled_up(self, replies: list[Reply]) -> list[Reply]:
         """The replies, and in place of those that did not come why."""
@@ -174,14 +180,18 @@ class Trip(Account):
 
     def __enter__(self) -> Self:
         try:
-            self._connection = self._pool.get_connection()
+            try:
+                self._connection = self._pool.get_connection()
+            except _STUMBLES:  # If it was no other thread, it comes again.
+                self._connection = self._pool.get_connection()
         except failures() as error:
             self.reason = seen(error)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._connection is not None:
-            if self._is_spent:
+            # A Ctrl-C may have come between the last reply and the socket's usual timeout.
+            if self._is_spent or kind is not None:
                 self._connection.disconnect()
             self._pool.release(self._connection)
 
@@ -197,8 +207,8 @@ class Trip(Account):
             packed = self._packed(commands)
             self._depart()
             self._connection.send_packed_command(packed, check_health=False)
-        except failures() as error:
-            self.reason = seen(error)
+        except _troubles() as error:
+            self._failed(error)
         else:
             self._stay_on(self._connection._sock)  # noqa: SLF001  redis-py tells it nowhere else
 
@@ -216,9 +226,12 @@ class Trip(Account):
                     replies.append(self._note(self._read(deadline)))  # noqa: PERF401  what came before a failure stays
                 if usual_timeout is not None:
                     self._link.settimeout(usual_timeout)
-            except failures() as error:
-                self.reason = seen(error)
+            except _troubles() as error:
+                self._failed(error)
         return self._filled_up(replies)
+
+    def _failed(self, error: Exception) -> None:
+        self.reason = seen(error) if isinstance(error, failures()) else _CLOSED
 
     def _read(self, deadline: float) -> Reply:
         self._give_until(deadline)
@@ -241,6 +254,10 @@ class Trip(Account):
             raise ConnectionError("the connection was closed meanwhile")
         else:
             self._link.settimeout(max(_SHORTEST_SECONDS, left_seconds))
+
+
+def _troubles() -> tuple[type[Exception], ...]:
+    return (*failures(), *_STUMBLES)
 
 
 def _redis_error() -> type[Exception]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orderrelay_producers.round_trip import run
+from orderrelay_producers.round_trip import NoReply, Trip, run
 from orderrelay_producers.steps import ask_redis
 from orderrelay_shared.redis_connection import connect
 from tests.servers import wait_until
@@ -142,3 +142,53 @@ def test_a_producer_leaves_it_as_it_was(client: redis.Redis) -> None:
     assert run(client, ask_redis("ECHO", "hello", deadline=time.monotonic() + 60.0)) == b"hello"
     assert pool.get_connection() is connection
     assert connection._sock.gettimeout() == usual
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, ValueError])
+@pytest.mark.parametrize("step", ["send_packed_command", "read_response"])
+def test_a_producer_that_another_thread_closes_tells_what_may_have_left(
+    client: redis.Redis, step: str, error: type[Exception]
+) -> None:
+    """redis-py stumbles over a socket that is gone; the order may have been taken all the same."""
+    pool: Any = client.connection_pool
+    connection = pool.get_connection()
+    pool.release(connection)
+
+    def stumble(*_: object, **__: object) -> None:
+        delattr(connection, step)
+        client.close()
+        raise error
+
+    setattr(connection, step, stumble)
+    reply = run(client, ask_redis("ECHO", "hello", deadline=time.monotonic() + 60.0))
+    assert reply == NoReply("the connection to Redis was closed meanwhile", sent=True)
+    assert run(client, ask_redis("ECHO", "again", deadline=time.monotonic() + 60.0)) == b"again"
+
+
+def test_a_producer_that_another_thread_closes_while_it_connects_connects_again(client: redis.Redis) -> None:
+    """Nothing has left by then."""
+    pool: Any = client.connection_pool
+
+    def stumble() -> None:
+        del pool.get_connection
+        raise AttributeError
+
+    pool.get_connection = stumble
+    assert run(client, ask_redis("ECHO", "hello", deadline=time.monotonic() + 60.0)) == b"hello"
+
+
+def test_a_producer_that_is_interrupted_leaves_no_timeout_behind(client: redis.Redis) -> None:
+    """A Ctrl-C after the last answer: the connection would have kept what was left of the call's own time."""
+    pool: Any = client.connection_pool
+    connection = pool.get_connection()
+    pool.release(connection)
+
+    def interrupted_call() -> None:
+        with Trip(client) as trip:
+            trip.send([("ECHO", "hello")])
+            assert trip.replies(time.monotonic() + 60.0) == [b"hello"]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_call()
+    assert connection._sock is None
