@@ -51,7 +51,6 @@ class Vitals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._round_ended_at = clock()
-        self._counted_at = clock()
         self._counts_again_at = clock()
         self._counts: Counts | None = None
         self.handed_over = 0
@@ -66,15 +65,19 @@ class Vitals:
         self.failures += done.away is not None
 
     def count(self, counting: Callable[[], Counts]) -> None:
-        """Have the table counted, if that is due; what counting it raises is raised on, and the counts are unknown."""
+        """Have the table counted, if that is due; what counting it raises is raised on, and the counts are unknown.
+
+        A failed count is as long ago as another before the next: orders are handed over meanwhile, if those can be.
+        """
         began_at = self._clock()
         if began_at < self._counts_again_at:
             return
         self._counts = None
-        self._counts = counting()
-        self._counted_at = self._clock()
-        took = self._counted_at - began_at
-        self._counts_again_at = self._counted_at + max(_COUNT_EVERY_SECONDS, took / _SHARE_OF_TIME)
+        try:
+            self._counts = counting()
+        finally:
+            ended_at = self._clock()
+            self._counts_again_at = ended_at + max(_COUNT_EVERY_SECONDS, (ended_at - began_at) / _SHARE_OF_TIME)
 
     def database_is_away(self) -> None:
         """The counts are not known any more."""

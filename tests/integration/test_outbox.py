@@ -21,9 +21,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from orderrelay_producers import Order, OrderInvalid, OrderRow, Outbox, OutboxJob, UnknownCompany
+from orderrelay_producers import Order, OrderInvalid, OrderRow, Outbox, OutboxJob, UnknownCompany, outbox_store
 from orderrelay_producers.outbox_relay import Done, Relay
 from orderrelay_producers.outbox_store import open_store
+from orderrelay_producers.outbox_table import Statements
+from orderrelay_producers.outbox_vitals import Vitals
 from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Envelope, read_entry
 from orderrelay_shared.settings import ProducerSettings, SettingsInvalid
@@ -346,6 +348,27 @@ def test_a_row_of_a_newer_version_waits_for_a_newer_relay(
     assert open_relay(sqlite_outbox_url).once() == Done(taken=1)
     found = counts(sqlite_outbox_url)
     assert (found.waiting, found.newer, found.set_aside) == (1, 1, 0)
+
+
+def test_a_table_that_cannot_be_counted_in_time_is_relayed(
+    postgres_url: str,
+    open_outbox: Callable[[str], Outbox],
+    open_relay: Callable[..., Relay],
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counting is for metrics: where it takes longer than a statement may, the orders go all the same."""
+    lay_out(postgres_url)
+    fill(open_outbox(postgres_url), postgres_url, "A-1")
+    monkeypatch.setattr(outbox_store, "_STATEMENT_SECONDS", 0.1)
+    monkeypatch.setattr(Statements, "counts", lambda _, cursor: cursor.execute("SELECT pg_sleep(60)"))
+    give_up_at = time.monotonic() + 5
+    open_relay(postgres_url).run(
+        poll_seconds=0.01,
+        is_asked_to_stop=lambda: redis_client.xlen(keys.INTAKE) == 1 or time.monotonic() > give_up_at,
+        vitals=Vitals(),
+    )
+    assert arrived_ids(redis_client) == ["A-1"]
 
 
 def test_a_full_queue_of_one_company_does_not_block_another(

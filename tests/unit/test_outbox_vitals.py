@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orderrelay_producers.outbox_relay import Done
+from orderrelay_producers.outbox_store import OutboxUnusable
 from orderrelay_producers.outbox_table import Counts
 from orderrelay_producers.outbox_vitals import METRICS, Vitals, exposition, health_server
 from tests.servers import free_port
@@ -69,6 +70,28 @@ def test_what_is_not_known_is_left_out() -> None:
     clock.now += 200
     assert told(vitals).keys() == counters
     assert told(vitals)["readable"] == 0
+
+
+def test_a_count_that_fails_is_not_tried_again_at_once() -> None:
+    """A table too long to be counted in time would have all of the relay's time; its orders could be handed over."""
+    clock = Clock()
+    vitals = Vitals(clock)
+    counted = 0
+
+    def counting() -> Counts:
+        nonlocal counted
+        counted += 1
+        clock.now += 30
+        raise OutboxUnusable("canceling statement due to statement timeout", may_pass=True)
+
+    with pytest.raises(OutboxUnusable):
+        vitals.count(counting)
+    clock.now += 590
+    vitals.count(counting)
+    assert counted == 1
+    clock.now += 20
+    with pytest.raises(OutboxUnusable):
+        vitals.count(counting)
 
 
 @pytest.mark.parametrize(("takes", "rests"), [(0.125, 5), (1.0, 20)])
