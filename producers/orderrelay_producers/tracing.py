@@ -57,7 +57,9 @@ class Sending:
 
     def carry(self, envelope: Envelope) -> Envelope:
         """The order with this span's context, if that is recorded."""
-        return _carrying(envelope, self._span)
+        with suppress(Exception):
+            return _carrying(envelope, self._span)
+        return envelope
 
     def create(self, ready: ReadyOrder) -> ReadyOrder:
         """One of several orders with a context of its own, to which this span is linked."""

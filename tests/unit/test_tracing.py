@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,6 +129,16 @@ def test_a_tracer_that_fails_fails_no_call(fake_or_real_redis: Redis, monkeypatc
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: 1 / 0)
     producer.enqueue(order("A-3"), company="acme")
     assert len(carried(fake_or_real_redis)) == 3
+
+
+def test_a_span_without_a_context_fails_no_call(fake_or_real_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a vendor's own tracer may be; the order travels untraced."""
+    provider: Any = SimpleNamespace(get_tracer=lambda *_: SimpleNamespace(start_span=lambda *_, **__: object()))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    producer = OrderProducer(redis=fake_or_real_redis)
+    producer.enqueue(order("A-1"), company="acme")
+    assert [line.error for line in producer.enqueue_many([order("A-2")], company="acme")] == [None]
+    assert carried(fake_or_real_redis) == [None, None]
 
 
 @pytest.mark.parametrize(
