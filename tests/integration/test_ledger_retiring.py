@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from orderrelay_workers.audit.queries import read_story
-from orderrelay_workers.ledger import caution, retiring, schema
+from orderrelay_workers.ledger import caution, retiring, schema, sweeping
 from orderrelay_workers.ledger.engine import reading
+from orderrelay_workers.ledger.liveness import LifeSign
 
 if TYPE_CHECKING:
     from tests.ledgers import Ledger
@@ -64,6 +65,14 @@ def test_who_may_still_be_there_is_left(ledger: Ledger) -> None:
     before = ledger.rows(schema.worker)
     assert retiring.retire(ledger.engine) == 0
     assert ledger.rows(schema.worker) == before
+
+
+def test_who_is_late_because_the_clock_jumped_is_not_forgotten(ledger: Ledger) -> None:
+    """All was suspended for long, or the database's clock was wrong: who is found dead then beats a moment later."""
+    late = appear(ledger, "running", _LONG_AGO, claims=3)
+    assert sweeping.sweep(ledger.engine, actor="test").dead_workers == (late,)
+    assert retiring.retire(ledger.engine) == 0
+    assert LifeSign(ledger.engine, late, "late", "1").beat("running", made=3)
 
 
 def test_the_audit_tells_their_names(ledger: Ledger) -> None:

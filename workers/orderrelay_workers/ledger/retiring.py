@@ -20,8 +20,8 @@ from orderrelay_workers.ledger.rows import insert_ignoring
 if TYPE_CHECKING:
     from datetime import datetime
 
-#: A worker is retired when it has ended, and was last heard of before so many days: one that was frozen for so long
-#: and goes on is told that the ledger does not know it, which makes it cautious.
+#: A worker is retired when it has ended, and was last heard of, or found dead, before so many days: one that was frozen
+#: for so long and goes on is told that the ledger does not know it, which makes it cautious.
 AFTER_DAYS: Final = 7
 
 #: The row that keeps the claims of all retired workers.

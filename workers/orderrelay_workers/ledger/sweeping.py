@@ -15,6 +15,8 @@ from orderrelay_workers.ledger.engine import clock, is_sqlite, reading
 from orderrelay_workers.ledger.rows import lock_jobs_where, read_statuses, write_events, write_jobs
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from orderrelay_shared.job_status import JobStatus
 
 #: So many claims are swept in one transaction; a worker that died with more is swept in several.
@@ -53,7 +55,7 @@ def sweep(engine: sa.Engine, *, actor: str) -> Swept:
         attempts.write_attempts(connection, unanswered, now)
         write_jobs(connection, lapsed_jobs)
         if len(jobs) < _BATCH:  # else its claims are not all swept yet, and the next sweep goes on
-            _bury(connection, dead)
+            _bury(connection, dead, now)
             _free_lookups(connection, dead)
             events = [(None, None, decisions.Happening("worker_died", detail={"worker": str(d)})) for d in dead]
             write_events(connection, now, actor, events)
@@ -64,9 +66,11 @@ def sweep(engine: sa.Engine, *, actor: str) -> Swept:
     return Swept(tuple(dead), statuses)
 
 
-def _bury(connection: sa.Connection, dead: list[uuid.UUID]) -> None:
+def _bury(connection: sa.Connection, dead: list[uuid.UUID], now: datetime) -> None:
+    """It is retired long after now, not after its last beat: where only the clock jumped, it lives, and beats again."""
     if dead:
-        connection.execute(sa.update(schema.worker).where(_worker.boot_id.in_(dead)).values(state="dead"))
+        buried = sa.update(schema.worker).where(_worker.boot_id.in_(dead))
+        connection.execute(buried.values(state="dead", beat_at=now))
 
 
 def _free_lookups(connection: sa.Connection, dead: list[uuid.UUID]) -> None:
