@@ -78,11 +78,32 @@ class VendorDocument(BaseModel):
 
     @classmethod
     def _validator(cls) -> SchemaValidator | PluggableSchemaValidator:
-        """What pydantic checks with, built when first needed, by one thread: not every pydantic has a lock for it."""
+        """What pydantic checks with, built when first needed."""
         if not cls.__pydantic_complete__:
-            with _building:
-                cls.model_rebuild()
+            cls.model_rebuild()
         return cls.__pydantic_validator__
+
+    @classmethod
+    def model_rebuild(
+        cls,
+        *,
+        force: bool = False,
+        raise_errors: bool = True,
+        _parent_namespace_depth: int = 2,
+        _types_namespace: Any = None,
+    ) -> bool | None:
+        """As pydantic's, which calls it at the first use too; by one thread at a time.
+
+        Before 2.13 pydantic has no lock of its own: a second thread took what the first had built away again, and a
+        third then checked a sound order by the rules of a parent class, and refused it.
+        """
+        with _building:
+            return super().model_rebuild(
+                force=force,
+                raise_errors=raise_errors,
+                _parent_namespace_depth=_parent_namespace_depth + 1,
+                _types_namespace=_types_namespace,
+            )
 
     @model_validator(mode="before")
     @classmethod

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import BaseModel
 
+from orderrelay_producers import Order
 from orderrelay_workers.ledger import migrate
 from orderrelay_workers.ledger.engine import open_engine
 
@@ -124,6 +127,25 @@ with ThreadPoolExecutor(8) as threads:
     print(json.dumps([str(told) for told in threads.map(tell, range(8))]))
 """
     assert _modules_of(program) == {"None", "3"}
+
+
+def test_pydantic_builds_the_model_in_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a caller's `model_validate` is the first to need it: two at once take each other's away again."""
+    together, alone = threading.Barrier(2), list[int]()
+
+    def build(_: type[object], /, **__: object) -> None:
+        try:
+            together.wait(0.1)
+        except threading.BrokenBarrierError:
+            alone.append(1)
+
+    monkeypatch.setattr(BaseModel, "model_rebuild", classmethod(build))
+    threads = [threading.Thread(target=Order.model_rebuild) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(alone) == 2
 
 
 def test_making_a_producer_brings_no_command_along() -> None:
