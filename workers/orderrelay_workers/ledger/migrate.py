@@ -61,12 +61,25 @@ def is_current(engine: sa.Engine) -> bool:
 
 
 def migrate(engine: sa.Engine) -> tuple[str | None, str]:
-    """Run the pending migrations.
+    """Run the pending migrations, each in a transaction of its own.
+
+    So none holds what it has locked while the next waits for its own: of a worker of the version before, which has read
+    the one table and waits to write the other, and of the migration, PostgreSQL would end one.
 
     Returns:
-        The migration before, and the one now.
+        The migration before, and the one now; of several that migrate at once, each may run some.
     """
-    with _lock(engine), _patient(engine) as patient, patient.connect() as connection, connection.begin():
+    with _lock(engine), _patient(engine) as patient:
+        first, now = _step(patient)
+        before = first
+        while now != before:
+            before, now = _step(patient)
+    return first, now
+
+
+def _step(engine: sa.Engine) -> tuple[str | None, str]:
+    """Run the next migration, if one is pending: the one before, and the one now."""
+    with engine.connect() as connection, connection.begin():
         if not is_sqlite(engine):
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         before = _current(connection)
@@ -78,8 +91,9 @@ def migrate(engine: sa.Engine) -> tuple[str | None, str]:
 
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return before, newest()
+        following = known()[0 if before is None else known().index(before) + 1]
+        command.upgrade(config, following)
+    return before, following
 
 
 @contextmanager

@@ -21,8 +21,7 @@ _STOPPED = sa.text("state IN ('cancelled', 'rejected')")
 
 
 def upgrade() -> None:
-    """Drop the index, make one for lists of orders that have stopped, and the table."""
-    op.drop_index("ix_operation_result_job_id", "operation_result")
+    """Make an index for lists of orders that have stopped, and the table; drop the other index."""
     op.create_index(
         "ix_job_stopped",
         "job",
@@ -42,6 +41,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("boot_id", name=op.f("pk_past_worker")),
         comment="workers that ended long ago, for their names",
     )
+    # Last, as nobody can read the table from here to the commit, and making the other index may take long.
+    op.drop_index("ix_operation_result_job_id", "operation_result")
 
 
 def downgrade() -> None:
