@@ -259,6 +259,24 @@ def test_within_a_millisecond_the_stream_decides_which_came_first(
     assert left(redis_client) == (0, 0)
 
 
+@pytest.mark.parametrize("cancel_first", [True, False])
+def test_what_the_stream_counts_too_far_to_tell_is_asked_again(
+    intake: Intake, ledger: Ledger, redis_client: redis.Redis, cancel_first: bool
+) -> None:
+    """Redis' clock was set back, so a thousand entries and more are of one millisecond; no order is lost by that."""
+    at_ms = int(accept(redis_client, 9)[0].split(b"-")[0]) + 5
+    order: Any = an_order(1).envelope.to_fields()
+    request: Any = Cancel(job_id(1), "changed my mind").to_fields()
+    for place, fields in ((1500, request if cancel_first else order), (1600, order if cancel_first else request)):
+        redis_client.xadd(keys.INTAKE, fields, id=f"{at_ms}-{place}")
+    intake.book_next()
+    intake.book_next()
+    assert (ledger.job(job_id(1))["state"], ledger.events()) == ("waiting", ["cancel_refused"])
+    redis_client.xadd(keys.INTAKE, request, id=f"{at_ms + 1}-0")
+    intake.book_next()
+    assert ledger.job(job_id(1))["state"] == "cancelled"
+
+
 def test_a_request_that_waited_does_not_mean_the_order_behind_it(
     intake: Intake, ledger: Ledger, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -11,6 +11,11 @@ from orderrelay_workers.decisions import Decision, Happening, Job
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+#: Entries of one millisecond have so many places at most; from there on they share the last. There are so many only
+#: where Redis' clock was set back, or the one of a replica that took over is behind: until it has caught up, the
+#: stream counts on in the millisecond that it was in.
+LAST_PLACE: Final = 999
 
 
 def cancel(
@@ -43,6 +48,8 @@ def cancel(
 def _refusal(job: Job, asked_at: datetime, accepted_at: datetime, is_cautious: bool) -> str | None:
     if accepted_at > asked_at:
         return "it was enqueued only after that"
+    if accepted_at == asked_at and asked_at.microsecond % 1000 == LAST_PLACE:
+        return "which of both came first cannot be told, so ask again"
     match job.state:
         case JobState.WAITING | JobState.PARKED if is_cautious:
             return "in cautious mode its requests may be forgotten"

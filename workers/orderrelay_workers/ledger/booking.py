@@ -18,6 +18,7 @@ from sqlalchemy import exc
 from orderrelay_shared import ids
 from orderrelay_shared.states import JobState
 from orderrelay_workers import lanes
+from orderrelay_workers.cancelling import LAST_PLACE
 from orderrelay_workers.decisions import Happening
 from orderrelay_workers.ledger import bulk, companies, schema
 from orderrelay_workers.ledger.engine import clock, is_away, writing_much
@@ -60,7 +61,7 @@ def taken_at(entry_id: str) -> datetime:
     milliseconds, _, place = entry_id.partition("-")
     try:
         began = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
-        return began + timedelta(microseconds=min(int(place or 0), 999))
+        return began + timedelta(microseconds=min(int(place or 0), LAST_PLACE))
     except (ValueError, OverflowError, OSError):
         return datetime.now(UTC)
 
