@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -42,3 +43,29 @@ def test_results_that_cannot_be_stored_are_left_for_the_next_hint(worker: Runtim
     """A database error ends the task without an exception, and the next one may begin."""
     tasks.store_results()
     assert not worker.storing.locked()
+
+
+class _Interrupted(threading.Event):
+    """A signal comes while it is being set for the first time."""
+
+    times_set = 0
+
+    def set(self) -> None:
+        """Set it, after the signal's handler has run."""
+        self.times_set += 1
+        if self.times_set == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        super().set()
+
+
+def test_a_signal_within_a_signal_does_not_wait_for_itself(worker: Runtime) -> None:
+    """A second SIGTERM while the first one's handler sets an event, whose lock only another thread could wait for."""
+    worker.draining, worker.name = _Interrupted(), "host:1"
+    before = signal.signal(signal.SIGUSR1, lambda *_: processes.drain())
+    try:
+        processes.drain()
+        processes.drain()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert worker.draining.is_set()
+    assert worker.draining.times_set == 1

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-_asked = threading.Event()
+#: Not an Event: a second signal while one is being set would wait for its lock for ever.
+_asked: list[int] = []
 
 
 def listen() -> None:
@@ -32,10 +33,10 @@ def treat_interrupts_alike() -> None:
 
 def repeat() -> None:
     """Send SIGTERM again if it came before: where it met code that swallows every exception, the start went on."""
-    if _asked.is_set():
+    if _asked:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    _asked.set()
+def _leave(number: int, _frame: FrameType | None) -> None:
+    _asked.append(number)
     raise SystemExit(0)

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -50,6 +50,19 @@ class _Parts:
     sidecar: Sidecar | None
     health: ProbeServer | None
     gauges: list[ProcessGauges | CertificateGauges]
+    told: list[str] = field(default_factory=list[str])  # to drain, and by what
+
+    def stop_claiming(self, why: str) -> bool:
+        """Have the worker drain. False if it was told so before.
+
+        A signal may come while this runs, and call it again in this very thread: an Event that is just being set is
+        locked, so nobody would ever go on.
+        """
+        if self.told:
+            return False
+        self.told.append(why)
+        self.worker.draining.set()
+        return True
 
 
 _running: list[_Parts] = []
@@ -134,15 +147,15 @@ def consuming(consumer: Any) -> None:
 def drain() -> None:
     """Claim nothing more, hand back what is unsent; what is out comes to its end."""
     for parts in _running:
-        parts.worker.draining.set()
-        _log.info("worker_draining", worker=parts.worker.name)
+        if parts.stop_claiming("drain"):
+            _log.info("worker_draining", worker=parts.worker.name)
 
 
 def end() -> None:
     """Stop being a worker; nothing is in progress any more."""
     with contextlib.suppress(IndexError):  # two may end it at once
         while parts := _running.pop():
-            parts.worker.draining.set()
+            parts.stop_claiming("end")
             if parts.sidecar is not None:
                 parts.sidecar.stop()
             parts.worker.close()
