@@ -5,126 +5,76 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
-from orderrelay_workers import submission
 from orderrelay_workers.aftermath import Aftermath
 from orderrelay_workers.decisions import Happening
-from orderrelay_workers.event_loop import EventLoop
-from orderrelay_workers.gate import Gate, Kind, Limits
+from orderrelay_workers.gate import Kind, Limits
 from orderrelay_workers.group_size import GroupSize
-from orderrelay_workers.ledger import caution, claims, identity, liveness
+from orderrelay_workers.ledger import caution, claims
 from orderrelay_workers.request_ends import Ended, Request
-from orderrelay_workers.runtime import Busy
 from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import Token
-from tests.ledgers import ACME, ACTOR, POLICY, Ledger, created, job_id, open_ledger
+from tests.desks import open_desk
+from tests.ledgers import ACME, created, job_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from pathlib import Path
 
     from orderrelay_workers.ledger.claims import Claim
-    from orderrelay_workers.runtime import Runtime
     from orderrelay_workers.vendor.exchange import Exchange
+    from tests.desks import Desk
 
 
 #: How long a claim takes in a database that is slow for once.
 _SLOW_SECONDS = 0.2
 
 
-class _Desk:
-    """A worker as far as submission goes, whose first request is out until the test lets its answer come."""
+class _Out:
+    """The request that is out until the test lets its answer come."""
 
-    def __init__(self, ledger: Ledger, client: redis.Redis, folder: Path) -> None:
-        self.ledger = ledger
+    def __init__(self) -> None:
         self.let_answer = threading.Event()
         self.while_out: Callable[[], object] = lambda: None
-        self.get_token: Callable[[], Token] = lambda: Token(SecretStr("token"))
-        self.begin_caution: Callable[[], object] = lambda: None
-        self.redis = client
-        self.ledger_id = identity.ledger_id(ledger.engine)
-        self.gate = Gate(client, ledger.owner, probe_lease_seconds=40)
-        self.gate.seed(ACME, Limits(1000, 1, 50), None, {})
-        self.loop = EventLoop()
-        self.submitting = Busy()
-        company = SimpleNamespace(id=ledger.company_id)
-        self.worker = cast(
-            "Runtime",
-            SimpleNamespace(
-                actor=ACTOR,
-                be_cautious=lambda _: self.begin_caution(),
-                boot_id=ledger.owner,
-                claims_made=0,
-                companies={ACME: company},
-                count_claims=lambda _: None,
-                draining=threading.Event(),
-                engine=ledger.engine,
-                gate=self.gate,
-                group_sizes={},
-                hints=SimpleNamespace(orders=lambda _: True),
-                ledger_id=self.ledger_id,
-                loop=self.loop,
-                policy=POLICY,
-                redis=client,
-                serve=lambda _: company,
-                settings=SimpleNamespace(
-                    lease_seconds=40, start_fence_seconds=5, orders_per_request=1, request_timeout_seconds=30
-                ),
-                spool_folder=folder,
-                submitting=self.submitting,
-                traces=None,
-                tokens=SimpleNamespace(
-                    get=lambda _: self.get_token(), accepted=lambda *_: None, refused=lambda *_: None
-                ),
-                vendor=SimpleNamespace(post_order=self._post_order),
-            ),
-        )
+        self.ask_again: Callable[[], object] = lambda: None
 
-    async def _post_order(
+    async def post_order(
         self, _company: str, _token: str, _body: bytes, *, may_start: Callable[[], bool]
     ) -> Exchange:  # fmt: skip
+        """In place of the vendor."""
         assert may_start()
         self.while_out()
-        self.submitting.ask(ACME)
+        self.ask_again()
         await asyncio.to_thread(self.let_answer.wait, 10)
         return created(77)
 
-    def submit(self) -> None:
-        """Submit what is due."""
-        submission.submit(self.worker, ACME, for_seconds=2.0)
 
-    def in_flight(self) -> int:
-        """How many requests are out by the gate's count."""
-        state = self.gate.state(ACME)
-        assert state is not None
-        return state.in_flight
+@pytest.fixture
+def out() -> _Out:
+    """The request that is out."""
+    return _Out()
 
 
 @pytest.fixture
-def desk(sqlite_url: str, redis_client: redis.Redis, tmp_path: Path) -> Iterator[_Desk]:
+def desk(sqlite_url: str, redis_client: redis.Redis, tmp_path: Path, out: _Out) -> Iterator[Desk]:
     """A desk with one order that is due."""
-    with open_ledger(sqlite_url) as ledger:
-        sign = liveness.LifeSign(ledger.engine, ledger.owner, "host:1", "0")
-        sign.begin()
-        ledger.book(1)
-        desk = _Desk(ledger, redis_client, tmp_path)
+    with open_desk(sqlite_url, redis_client, tmp_path, out.post_order, Limits(1000, 1, 50)) as desk:
+        out.ask_again = lambda: desk.submitting.ask(ACME)
+        desk.ledger.book(1)
         yield desk
-        desk.let_answer.set()
-        desk.loop.close()
-        sign.end()
+        out.let_answer.set()
 
 
 @pytest.mark.parametrize(
     "away", [redis.TimeoutError("away"), OperationalError("update", {}, Exception("away"))], ids=["redis", "database"]
 )
-def test_cautious_mode_that_cannot_begin_loses_no_answer(desk: _Desk, away: Exception) -> None:
+def test_cautious_mode_that_cannot_begin_loses_no_answer(desk: Desk, out: _Out, away: Exception) -> None:
     """When the database went back and Redis or it is away at that moment, the flow goes on and settles what is out."""
 
     def go_back() -> None:
@@ -132,27 +82,27 @@ def test_cautious_mode_that_cannot_begin_loses_no_answer(desk: _Desk, away: Exce
         caution.remember(desk.redis, desk.ledger_id, 1000)
 
     def fail() -> None:
-        desk.let_answer.set()
+        out.let_answer.set()
         raise away
 
-    desk.while_out = go_back
+    out.while_out = go_back
     desk.begin_caution = fail
     desk.submit()
     assert desk.ledger.states() == {"succeeded": 1, "waiting": 1}
     assert desk.in_flight() == 0
 
 
-def test_an_unforeseen_error_loses_no_answer(desk: _Desk) -> None:
+def test_an_unforeseen_error_loses_no_answer(desk: Desk, out: _Out) -> None:
     """A defect in the flow is told, after what is out was settled and its place given back."""
 
     def fail() -> Token:
-        desk.let_answer.set()
+        out.let_answer.set()
         raise ZeroDivisionError
 
     def fail_from_now_on() -> None:
         desk.get_token = fail
 
-    desk.while_out = fail_from_now_on
+    out.while_out = fail_from_now_on
     with pytest.raises(ZeroDivisionError):
         desk.submit()
     assert desk.ledger.states() == {"succeeded": 1}
@@ -160,20 +110,20 @@ def test_an_unforeseen_error_loses_no_answer(desk: _Desk) -> None:
     assert ACME not in desk.submitting
 
 
-def test_a_gate_that_fails_unforeseen_loses_no_answer(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_fails_unforeseen_loses_no_answer(desk: Desk, out: _Out, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate is told first, but whatever comes of that, the answers are settled."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(desk.gate, "report", fail)
-    desk.let_answer.set()
+    out.let_answer.set()
     with pytest.raises(ZeroDivisionError):
         desk.submit()
     assert desk.ledger.states() == {"succeeded": 1}
 
 
-def test_no_answer_waits_twice_for_a_gate_that_is_away(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_waits_twice_for_a_gate_that_is_away(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """After Redis failed, answers are settled before it is asked again; once it answers, the gate comes first."""
     seen: list[dict[str, int]] = []
 
@@ -188,12 +138,12 @@ def test_no_answer_waits_twice_for_a_gate_that_is_away(desk: _Desk, monkeypatch:
     aftermath = Aftermath(desk.worker, ACME, GroupSize(1, 5.0))
     for number, claim in enumerate(desk.ledger.claim()):
         request = Request((claim,), Token(SecretStr("token")), Stopwatch.start())
-        aftermath.settle([Ended(request, created(100 + number))])
+        aftermath.settle([Ended(request, created(100 + number))], places=1)
     assert seen == [{"in_progress": 3}, {"in_progress": 1, "succeeded": 2}, {"in_progress": 1, "succeeded": 2}]
     assert desk.ledger.states() == {"succeeded": 3}
 
 
-def test_a_request_that_cannot_start_is_not_waited_for(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_cannot_start_is_not_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a request does not even reach the event loop, the flow ends with that error instead of waiting for it."""
 
     def fail(requests: Iterable[Coroutine[object, object, object]]) -> None:
@@ -214,7 +164,7 @@ def test_raw_bytes_of_an_answer_are_not_logged() -> None:
     assert happening.for_log() == {"status": 500}
 
 
-def test_a_missed_slot_is_replaced(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_slot_is_replaced(desk: Desk, out: _Out, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose claim took longer than ever before is late for its slot; it gets another one, and goes."""
     claim: Callable[..., list[Claim]] = claims.claim
 
@@ -224,7 +174,7 @@ def test_a_missed_slot_is_replaced(desk: _Desk, monkeypatch: pytest.MonkeyPatch)
         return claimed
 
     monkeypatch.setattr(claims, "claim", slow_claim)
-    desk.let_answer.set()
+    out.let_answer.set()
     desk.submit()
     assert desk.ledger.states() == {"succeeded": 1}
     state = desk.gate.state(ACME)
@@ -236,7 +186,7 @@ def test_a_missed_slot_is_replaced(desk: _Desk, monkeypatch: pytest.MonkeyPatch)
     assert state.in_flight == 0
 
 
-def test_a_missed_slot_of_a_paused_company_is_given_back(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_slot_of_a_paused_company_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the gate closed meanwhile, the late request is not sent: its order waits again, at no cost."""
     claim: Callable[..., list[Claim]] = claims.claim
 

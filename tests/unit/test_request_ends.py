@@ -51,8 +51,8 @@ def test_the_gate_counts_requests_and_only_the_drain_counts_orders() -> None:
         Ended(request(3), not_sent()),
         Ended(request(4), None, late=True),
     ]
-    report = report_of(batch, read_answers(batch))
-    assert (report.finished, report.good, report.unwell, report.orders) == (6, 3, 2, 12)
+    report = report_of(batch, read_answers(batch), 4)
+    assert (report.finished, report.good, report.unwell, report.orders) == (4, 3, 2, 12)
     assert (report.retries_good, report.probe, report.latency_seconds) == (1, False, 1.0)
     assert len(unsent_claims(batch)) == 4
 
@@ -62,7 +62,7 @@ def test_a_vendor_that_refuses_several_is_well(exchange: Exchange) -> None:
     """Its orders are in doubt, but it answers: circuits stay closed, and its token is good."""
     batch = [Ended(request(4), exchange)]
     [one] = read_answers(batch)
-    report = report_of(batch, [one])
+    report = report_of(batch, [one], 1)
     assert (report.good, report.unwell, report.orders) == (1, 0, 0)
     assert (one.outcome, one.whole.outcome in (Outcome.CREATED, Outcome.REJECTED)) == (Outcome.UNKNOWN, True)
 

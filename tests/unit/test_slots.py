@@ -9,15 +9,15 @@ import time
 import pytest
 
 from orderrelay_workers.gate import Kind, Permits
-from orderrelay_workers.slots import Lead, wait_for_slot
+from orderrelay_workers.slots import Lead, Slot, slots_of, wait_for_slot
 
 
 def in_slot(
-    late_seconds: float, tries: int = 0, draining: threading.Event | None = None, saved_seconds: float = 0.0
+    late_seconds: float, tries: int = 0, draining: threading.Event | None = None, patience_seconds: float = 0.0
 ) -> bool:
     """Whether a request that is so late is still in its slot."""
     at = time.monotonic() - late_seconds
-    return asyncio.run(wait_for_slot(at, draining, tries=tries, saved_seconds=saved_seconds))
+    return asyncio.run(wait_for_slot(at, draining, tries=tries, patience_seconds=patience_seconds))
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,27 @@ def test_patience_grows(late_seconds: float, tries: int, is_in_slot: bool) -> No
 )
 def test_a_saved_burst_takes_a_while_to_begin(late_seconds: float, saved_seconds: float, is_in_slot: bool) -> None:
     """What may begin at one instant is late only after a tenth of a second, as far as it had been saved up."""
-    assert in_slot(late_seconds, saved_seconds=saved_seconds) is is_in_slot
+    permits = Permits("acme", Kind.ORDER, 1, -saved_seconds, 0.1, None, 0.0, "", False, 0, 1, 1)
+    [slot] = slots_of(permits, 0.0)
+    assert in_slot(late_seconds, patience_seconds=slot.patience_seconds) is is_in_slot
+
+
+def test_who_goes_ahead_may_wait_for_a_place() -> None:
+    """Its slot is as patient as the gate says, and no longer."""
+    permits = Permits("acme", Kind.ORDER, 2, 0.0, 0.1, None, 0.0, "", False, 0, 2, 1, ahead=1, late_seconds=0.25)
+    slots = slots_of(permits, 100.0)
+    assert [slot.latest for slot in slots] == pytest.approx([100.25, 100.35])
+    assert in_slot(0.2, patience_seconds=slots[1].patience_seconds)
+    assert not in_slot(0.3, patience_seconds=slots[1].patience_seconds)
+    assert Slot(100.0).latest == pytest.approx(100.01)
 
 
 def test_only_a_saved_burst_is_saved() -> None:
     """Permits tell how long their slots have been lying unused; of paced ones that is nothing."""
-    burst = Permits("acme", Kind.ORDER, 3, -0.2, 0.1, None, 0.0, "", False, 0, 3)
+    burst = Permits("acme", Kind.ORDER, 3, -0.2, 0.1, None, 0.0, "", False, 0, 3, 3)
     assert [burst.saved_of(index) for index in range(3)] == pytest.approx([0.2, 0.1, 0.0])
     assert [burst.wait_of(index) for index in range(3)] == [0.0, 0.0, 0.0]
-    paced = Permits("acme", Kind.ORDER, 2, 0.0, 0.1, None, 0.0, "", False, 0, 2)
+    paced = Permits("acme", Kind.ORDER, 2, 0.0, 0.1, None, 0.0, "", False, 0, 2, 2)
     assert [paced.saved_of(index) for index in range(2)] == [0.0, 0.0]
 
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from orderrelay_shared.states import Outcome
 from orderrelay_workers import metrics, statuses
-from orderrelay_workers.gate import Kind
+from orderrelay_workers.gate import Kind, Report
 from orderrelay_workers.ledger.settling import Settlement
 from orderrelay_workers.request_ends import Answered, Ended, learn_size, read_answers, report_of, unsent_claims
 from orderrelay_workers.settle_surely import settle_surely
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Sequence
 
-    from orderrelay_workers.gate import Report
     from orderrelay_workers.group_size import GroupSize
     from orderrelay_workers.ledger.claims import Claim
     from orderrelay_workers.ledger.settling import Settled
@@ -57,8 +56,13 @@ class Aftermath:
         self._gate_answers = True
         self.hold_until = 0.0
 
-    def settle(self, batch: Sequence[Ended]) -> None:
-        """Bring the ends of requests into the ledger, and do all that follows from them."""
+    def settle(self, batch: Sequence[Ended], places: int) -> None:
+        """Bring the ends of requests into the ledger, and do all that follows from them.
+
+        Args:
+            batch: The requests that ended.
+            places: How many places in flight become free.
+        """
         if not batch:
             return
         worker = self._worker
@@ -67,7 +71,7 @@ class Aftermath:
         unsent = unsent_claims(batch)
         settlements = [settlement for one in answered for settlement in _settlements(one, worker.boot_id)]
         worker.gate.retries_unused(self._company, sum(claim.number > 1 for claim in unsent))
-        report = report_of(batch, answered)
+        report = report_of(batch, answered, places)
         # Whatever comes of one, the other is done: no answer is lost, and no place in flight is kept.
         if self._gate_answers:
             try:  # before the settle, however long that takes: these requests are not in flight any more
@@ -95,6 +99,11 @@ class Aftermath:
         """Give back claims for which there was no permit; their places in flight were never taken."""
         if claims:
             settle_surely(self._worker, [], claims)
+
+    def free(self, places: int) -> None:
+        """Tell the gate that so many places in flight are free. If it is away, the beat tells it later."""
+        if places:
+            self._report(Report(finished=places))
 
     def tell_progress(self, *, now: bool = False) -> None:
         """Log how many orders' requests ended how since this was last told, if that is long ago and some did."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _WELL = (Outcome.CREATED, Outcome.REJECTED)
 _UNWELL = (Outcome.NOT_CREATED, Outcome.UNKNOWN)
 
+#: Answers from here on say that something is wrong.
+_BAD = 400
+
 #: Too busy, whether or not it says for how long.
 _TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 
@@ -71,6 +74,11 @@ class Ended:
     late: bool = False
     lost: bool = False
 
+    @property
+    def is_well(self) -> bool:
+        """Whether it was answered, and neither with "later" nor with an error: another may go in its place at once."""
+        return self.exchange is not None and self.exchange.status is not None and self.exchange.status < _BAD
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -91,7 +99,7 @@ class Answered:
     @property
     def seconds(self) -> float:
         """How long it took."""
-        return (self.exchange.ended_at - self.exchange.began_at).total_seconds()
+        return self.exchange.seconds
 
     @property
     def outcome(self) -> Outcome:
@@ -116,19 +124,20 @@ def unsent_claims(batch: Iterable[Ended]) -> list[Claim]:
     return [claim for ended in batch if ended.exchange is None and not ended.lost for claim in ended.request.claims]
 
 
-def report_of(batch: Sequence[Ended], answered: Sequence[Answered]) -> Report:
+def report_of(batch: Sequence[Ended], answered: Sequence[Answered], places: int) -> Report:
     """What the gate is told of a batch of ends: it counts requests, but for the orders that came to an end.
 
     Args:
         batch: All of them.
         answered: Those that left, with what their answers mean.
+        places: How many places in flight become free.
     """
     wholes = [one.whole for one in answered]
     well = [one for one in answered if one.whole.outcome in _WELL]
     seconds = [one.seconds for one in well]
     waits = [v.retry_after_seconds for v in wholes if v.outcome is Outcome.THROTTLED]
     return Report(
-        finished=len(batch),
+        finished=places,
         good=len(well),
         unwell=sum(verdict.outcome in _UNWELL for verdict in wholes),
         trip=next((verdict.reason for verdict in wholes if verdict.trips), None),

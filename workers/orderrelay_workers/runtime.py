@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from orderrelay_workers.group_size import GroupSize
+    from orderrelay_workers.places import Ahead
 
 #: A worker's statements are small; one that takes longer waits for something that is wrong, in seconds.
 _STATEMENT_SECONDS = 20
@@ -157,6 +158,7 @@ class Runtime:
         self.submitting = Busy()
         self.reconciling = Busy()
         self.group_sizes: dict[str, GroupSize] = {}
+        self.ahead: dict[str, Ahead] = {}
         self.storing = threading.Lock()
         self.engine = self._open_ledger(settings)
         self.ledger_id = identity.ledger_id(self.engine)

@@ -51,7 +51,7 @@ class Lead:
 
 
 async def wait_for_slot(
-    at: float, draining: threading.Event | None = None, *, tries: int = 0, saved_seconds: float = 0.0
+    at: float, draining: threading.Event | None = None, *, tries: int = 0, patience_seconds: float = 0.0
 ) -> bool:
     """Wait until a slot begins, by `time.monotonic()`. False if it was missed, or the worker drains before.
 
@@ -60,13 +60,13 @@ async def wait_for_slot(
         draining: Set when the worker drains.
         tries: How many slots were missed before: each makes it twice as patient, as a process that is always late would
             else send nothing, and waste the others' slots.
-        saved_seconds: For how long the slot has been lying unused, as `Permits.saved_of` has it.
+        patience_seconds: How late it may be in any case, as `Slot` has it.
     """
     while (wait := at - time.monotonic()) > 0:
         if draining is not None and draining.is_set():
             return False
         await asyncio.sleep(min(wait, _NAP_SECONDS))
-    patience = max(_LATE_SECONDS * float(2**tries), min(saved_seconds, _LATE_OF_BURST_SECONDS))
+    patience = max(_LATE_SECONDS * float(2**tries), patience_seconds)
     return -wait <= min(patience, LATEST_SECONDS)
 
 
@@ -76,16 +76,28 @@ class Slot:
 
     Attributes:
         at: By `time.monotonic()`.
-        saved_seconds: For how long the slot has been lying unused.
+        patience_seconds: How late it may begin, if that is more than usual: where the slot has been lying unused, or
+            was given to one that may have to wait for a place in flight.
     """
 
     at: float
-    saved_seconds: float = 0.0
+    patience_seconds: float = 0.0
+
+    @property
+    def latest(self) -> float:
+        """Who has no place in flight by then does not begin any more."""
+        return self.at + max(self.patience_seconds, _LATE_SECONDS)
 
 
 def slots_of(permits: Permits, granted_at: float) -> list[Slot]:
     """The slots of a grant that came at an instant by `time.monotonic()`."""
-    return [Slot(granted_at + permits.wait_of(i), permits.saved_of(i)) for i in range(permits.granted)]
+    return [
+        Slot(
+            granted_at + permits.wait_of(i),
+            max(min(permits.saved_of(i), _LATE_OF_BURST_SECONDS), permits.late_seconds),
+        )
+        for i in range(permits.granted)
+    ]
 
 
 def other_slots(gate: Gate, company: str, kind: Kind, number: int) -> list[Slot]:

@@ -6,6 +6,7 @@ what the gate permits and settles what has ended, in batches, until nothing is d
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import replace
@@ -18,11 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from orderrelay_workers import metrics
 from orderrelay_workers.aftermath import Aftermath
 from orderrelay_workers.ends import Ends
-from orderrelay_workers.gate import Kind, Permits, Refusal
+from orderrelay_workers.gate import Kind, Permits
 from orderrelay_workers.group_size import GroupSize
 from orderrelay_workers.ledger import caution, claims
 from orderrelay_workers.ledger.caution import LedgerWentBack
 from orderrelay_workers.packing import Packed, pack
+from orderrelay_workers.places import Ahead, Going, Places
 from orderrelay_workers.request_ends import Ended, Request
 from orderrelay_workers.runtime import CompanyGone
 from orderrelay_workers.slots import LATEST_SECONDS, Lead, give_back, other_slots, slots_of, wait_for_slot
@@ -51,6 +53,9 @@ _WORTH_WAITING_SECONDS = 1.0
 
 #: After Redis or the database failed, try again after so long, in seconds.
 _TROUBLE_SECONDS = 2.0
+
+#: Where other workers have all places in flight, ask again after so long, in seconds.
+_PLACE_SECONDS = 0.02
 
 #: A worker asks for more so long before its last slot, in seconds: it gathers, settles and claims in between.
 _AHEAD_SECONDS = 0.15
@@ -93,11 +98,15 @@ class _Flow:
         self._ends_at = time.monotonic() + for_seconds
         self._ended = ended
         self._out = 0
+        self._places = Places()
         self._full = False
+        #: Whether places that lie idle may be kept for what is claimed next.
+        self._keeps = False
         self._turn = random.randrange(1024)
         self._lead = Lead()
         most, timeout = worker.settings.orders_per_request, worker.settings.request_timeout_seconds
         self._size = worker.group_sizes.setdefault(company, GroupSize(most, timeout))
+        self._ahead = worker.ahead.setdefault(company, Ahead())
         self.aftermath = Aftermath(worker, company, self._size)
 
     def run(self) -> bool:
@@ -110,6 +119,7 @@ class _Flow:
         while True:
             now = time.monotonic()
             over = self._worker.draining.is_set() or now >= self._ends_at
+            self._keeps &= not over
             if not over and (now >= next_look or self._worker.submitting.asked_again(self._company)):
                 wait = self._start_more_if_possible()
                 if not self._out and (wait is None or wait > _WORTH_WAITING_SECONDS):
@@ -120,13 +130,15 @@ class _Flow:
             self.aftermath.tell_progress()
             ended = self._gather(next_look)
             again = [self._may_go_again(one) for one in ended]
-            self._settle([one for one, goes in zip(ended, again, strict=True) if not goes])
-            self._start_again([one for one, goes in zip(ended, again, strict=True) if goes])
+            late = [one for one, goes in zip(ended, again, strict=True) if goes]
+            self._settle([one for one, goes in zip(ended, again, strict=True) if not goes], places_for=len(late))
+            self._start_again(late)
             if ended and self._full:  # their places have just become free
                 next_look = 0.0
 
     def _start_more_if_possible(self) -> float | None:
         """Start more, unless Redis or the database is away: what is out has to be settled all the same."""
+        self._keeps = False
         try:
             return self._start_more()
         except (RedisError, SQLAlchemyError) as error:
@@ -135,6 +147,9 @@ class _Flow:
         except LedgerWentBack as error:
             self._be_cautious(error)
             return _TROUBLE_SECONDS
+        finally:
+            if not self._keeps:
+                self.aftermath.free(self._places.give_up())
 
     def _be_cautious(self, went_back: LedgerWentBack) -> None:
         try:
@@ -145,8 +160,10 @@ class _Flow:
     def see_out(self) -> None:
         """After an unforeseen error: what is out has to be settled all the same."""
         latest = time.monotonic() + self._worker.settings.lease_seconds
+        self._keeps = False
         while self._out and time.monotonic() < latest:  # what is late by now is not sent
             self._settle(self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS))
+        self.aftermath.free(self._places.give_up())
 
     def _start_more(self) -> float | None:
         """Claim and start what is due and permitted.
@@ -164,9 +181,16 @@ class _Flow:
             return max(token.wait_seconds, 0.05)
         size = self._size.size
         want = max(1, min(_BATCH, _BATCH_ORDERS // size))
-        permits = worker.gate.admit(company, Kind.ORDER, want, lead_seconds=self._lead.seconds)
+        permits = worker.gate.admit(
+            company,
+            Kind.ORDER,
+            want,
+            lead_seconds=self._lead.seconds,
+            idle=self._places.idle,
+            ahead=max(0, self._ahead.of(self._places.held) - self._places.waiting),
+        )
         metrics.answered(permits)
-        self._full = permits.refusal is Refusal.IN_FLIGHT
+        self._full = permits.is_full
         if not permits.granted:
             return max(permits.wait_seconds, 0.01)
         granted_at = time.monotonic()
@@ -200,10 +224,12 @@ class _Flow:
         metrics.claimed(company, len(claimed))
         self._start(
             [
-                (Request(group, token, watch, permits.probe), slot)
+                Going(Request(group, token, watch, permits.probe), slot)
                 for group, slot in zip(packed.groups, slots_of(permits, granted_at), strict=False)
-            ]
+            ],
+            permits.places - permits.places_of(permits.granted - len(packed.groups)),
         )
+        self._keeps = permits.may_go_ahead and len(packed.groups) == permits.granted  # else nothing more is due
         self.aftermath.give_back(packed.left)
         if packed.fitted is not None:
             self._size.did_not_fit(packed.fitted)
@@ -225,30 +251,41 @@ class _Flow:
         """After a full grant the next is asked for so early that no slot passes meanwhile; else look when asked."""
         if started < permits.granted:
             return _LOOK_AGAIN_SECONDS
+        if permits.is_full:
+            return _LOOK_AGAIN_SECONDS if permits.may_go_ahead else _PLACE_SECONDS
         return max(0.0, granted_at + permits.wait_of(started - 1) - _AHEAD_SECONDS - time.monotonic())
 
-    def _start(self, requests: list[tuple[Request, Slot]]) -> None:
-        """Start requests, each in its slot."""
-        self._worker.loop.start_all(self._carry(request, slot) for request, slot in requests)
-        self._out += len(requests)  # not before: what does not even reach the loop never ends
+    def _start(self, going: list[Going], places: int) -> None:
+        """Start requests, each in its slot, with so many new places in flight."""
+        carried = self._places.add(going, places)
+        self._worker.loop.start_all(self._carry(each) for each in carried)
+        self._out += len(going)  # not before: what does not even reach the loop never ends
 
-    async def _carry(self, request: Request, slot: Slot) -> None:
-        """Send a request, and tell its end whatever that is."""
-        try:
-            ended = await self._send(request, slot)
-        except BaseException as error:
-            jobs = ", ".join(str(claim.job_id) for claim in request.claims)
-            _log.error("request_lost", job=jobs, error=type(error).__name__)
-            self._ended.put(Ended(request, None, lost=True))
-            if not isinstance(error, Exception):
-                raise
-        else:
+    async def _carry(self, going: Going | None) -> None:
+        """Send a request and tell its end, whatever that is; then others that wait for its place in flight."""
+        while going is not None:
+            request = going.request
+            try:
+                ended = await self._send(request, going.slot)
+            except BaseException as error:
+                jobs = ", ".join(str(claim.job_id) for claim in request.claims)
+                _log.error("request_lost", job=jobs, error=type(error).__name__)
+                self._places.leave()
+                self._ended.put(Ended(request, None, lost=True))
+                if not isinstance(error, Exception):
+                    raise
+                return
+            if ended.is_well:
+                going = self._places.following()
+            else:  # none follows that was permitted before such an answer came
+                self._places.leave()
+                going = None
             self._ended.put(ended)
 
     async def _send(self, request: Request, slot: Slot) -> Ended:
         worker = self._worker
         is_in_slot = await wait_for_slot(
-            slot.at, worker.draining, tries=request.tries, saved_seconds=slot.saved_seconds
+            slot.at, worker.draining, tries=request.tries, patience_seconds=slot.patience_seconds
         )
         if not (is_in_slot or request.probe):
             return Ended(request, None, late=True)
@@ -282,20 +319,28 @@ class _Flow:
         try:
             slots = other_slots(self._worker.gate, self._company, Kind.ORDER, len(late))
         finally:
-            self._settle(late[len(slots) :])
+            self._settle(late[len(slots) :], places_for=len(slots))
         self._out -= len(slots)
         again = [replace(ended.request, tries=ended.request.tries + 1) for ended in late[: len(slots)]]
-        self._start(list(zip(again, slots, strict=True)))
+        self._start([Going(request, slot) for request, slot in zip(again, slots, strict=True)], 0)
 
     def _gather(self, until: float) -> list[Ended]:
-        """Wait for a request to end, then take what ends with it."""
+        """Wait for a request to end, then take what ends with it, and those that waited in vain for a place."""
         timeout = until - time.monotonic()
         if self._out:
             timeout = max(timeout, 0.0) if timeout < _LOOK_AGAIN_SECONDS else _LOOK_AGAIN_SECONDS
         timeout = max(0.001, min(timeout, _LOOK_AGAIN_SECONDS))
         most = max(1, min(_BATCH, self._out, _BATCH_ORDERS // self._size.size))
-        return self._ended.take(most, timeout=timeout, linger_seconds=_LINGER_SECONDS)
+        ended = self._ended.take(most, timeout=timeout, linger_seconds=_LINGER_SECONDS)
+        if ended and ended[-1].exchange is not None:
+            self._ahead.learn(ended[-1].exchange.seconds)
+        overdue = self._places.take_overdue(math.inf if self._worker.draining.is_set() else time.monotonic())
+        if overdue:
+            self._ahead.forget()
+        return ended + [Ended(going.request, None) for going in overdue]
 
-    def _settle(self, batch: list[Ended]) -> None:
+    def _settle(self, batch: list[Ended], *, places_for: int = 0) -> None:
+        """Settle requests that ended; give places back, but those that are kept or needed for others."""
         self._out -= len(batch)
-        self.aftermath.settle(batch)
+        places = 0 if self._keeps else self._places.give_up(but=places_for)
+        self.aftermath.settle(batch, places)

@@ -7,9 +7,14 @@
 --       7 1 if these have their places in flight already, and only were too late for their slots, else 0
 --       8 how many retries of earlier grants of this worker were not used
 --       9 lead in us: none can start sooner than so long after now, as they have to be claimed first
--- Return {granted, first_wait_us, step_us, refusal or "", wait_us, reason, probe 0|1, end_us as text, retries}:
---       permit i of 0..granted-1 may start lead + max(0, first_wait_us + i * step_us) after now; so many of them may be
---       retries. Nothing granted: ask again after wait_us.
+--       10 how many of its own places in flight lie idle    11 how many may be granted ahead: for places of its own
+--       that are in use, in which they start as these become free
+-- Return {granted, first_wait_us, step_us, refusal or "", wait_us, reason, probe 0|1, end_us as text, retries, places,
+--       ahead, late_us, may_go_ahead 0|1, full 0|1}: permit i of 0..granted-1 may start lead + max(0, first_wait_us + i *
+--       step_us) after now, and up to late_us later; so many of them may be retries; so many new places in flight were
+--       given for them; the last so many were granted ahead; the first have the idle places. may_go_ahead: if it is 0,
+--       places that lie idle must be given back. full: more places would have let more of them go. Nothing granted: ask
+--       again after wait_us.
 -- Why atomic: two workers that read the same state would both take the last slot, or both be the one probe.
 --
 -- Fields of the gate (missing ones have their default, so versions may add some without a new layout): layout (missing:
@@ -18,7 +23,9 @@
 -- lookup_weight, login_weight (what such a request costs, in orders), learn_from (the least rate, if it is learned),
 -- retry_share; paused (a text; missing: not paused); closed_from_us, closed_until_us, closed_reason; tat_us (when the
 -- last slot that was given away is paid off), lookup_tat_us (the same for the share of look-ups),
--- order_wanted_us (when orders last had to wait for the rate); throttled_until_us,
+-- order_wanted_us (when orders last had to wait for the rate); busy_tat_us (as tat_us, at BUSY_SHARE of the rate),
+-- ahead_until_us (until then slots are as far apart as at AHEAD_SHARE of the rate); place_wanted_by (boot id) and
+-- place_wanted_us (who has the fewest places of those that want more, and when it said so); throttled_until_us,
 -- throttled_at_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before);
 -- retry_tokens and retry_at_us;
 -- done, done_at_us and done_since_us (orders that ended) and done_requests (by so many requests); those of the learned rate: see report.lua; n_<name>
@@ -28,6 +35,7 @@ local boot, kind = ARGV[1], ARGV[2]
 local want, horizon_us = tonumber(ARGV[3]), tonumber(ARGV[4])
 local outstanding, probe_lease_us = tonumber(ARGV[5]), tonumber(ARGV[6])
 local again, retries_back, lead_us = ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
+local idle, ahead = tonumber(ARGV[10]), tonumber(ARGV[11])
 local LONGEST_HORIZON_US = 60000000
 local LONGEST_HOLD_US = 10000000
 -- A worker repeats its count at each beat; one that has not for this long is gone and was forgotten by nobody.
@@ -39,6 +47,14 @@ local TURN_US = 50000
 local LOOKUP_SHARE_US, LOOKUP_REST_US = 1000000, 500000
 -- When all places in flight are taken, one is likely to be free so soon.
 local IN_FLIGHT_WAIT_US = 20000
+-- Who goes ahead may be this late for a slot. So that no second holds more than the rate all the same, that is allowed
+-- only while much less is asked for, and all slots lie further apart until AHEAD_US after the last that may be late:
+-- what is late from before such a second and what begins in it are, at AHEAD_SHARE, the rate at most.
+local AHEAD_LATE_US, AHEAD_US, AHEAD_SHARE = 250000, 1250000, 0.8
+local BUSY_SHARE, BUSY_US, MOST_BUSY_US = 0.7, 300000, 1000000
+-- Who has many more places than another that wants some gets none, and does not go ahead: so they become alike. A wish is
+-- forgotten after so long.
+local PLACE_WANTED_US, MANY_MORE = 300000, 1.25
 -- Retries that may be made without any success: so many at most, and one more in so much time.
 local RETRIES_AT_LEAST = 10
 local RETRY_EVERY_US = 5000000
@@ -48,14 +64,14 @@ local f = read(KEYS[1], {'layout', 'interval_us', 'burst', 'max_in_flight', 'rat
   'probes_from_us', 'order_probe_until_us',
   'lookup_probe_until_us', 'login_probe_until_us', 'order_held_until_us', 'lookup_held_until_us',
   'login_held_until_us', 'lookup_tat_us', 'order_wanted_us', 'retry_tokens', 'retry_at_us', 'retry_share',
-  'order_hold_us', 'order_reason', 'order_weight', 'lookup_weight', 'login_weight', kind .. '_hold_us',
-  kind .. '_reason'})
+  'busy_tat_us', 'ahead_until_us', 'place_wanted_by', 'place_wanted_us', 'order_hold_us', 'order_reason',
+  'order_weight', 'lookup_weight', 'login_weight', kind .. '_hold_us', kind .. '_reason'})
 
 local function refuse(refusal, wait_us, reason)
   if f.interval_us and refusal ~= 'newer' then
     count(KEYS[1], kind .. '_refused_' .. refusal, 1)
   end
-  return {0, 0, 0, refusal, math.ceil(wait_us), reason or '', 0, '0', 0}
+  return {0, 0, 0, refusal, math.ceil(wait_us), reason or '', 0, '0', 0, 0, 0, 0, 0, refusal == 'in_flight' and 1 or 0}
 end
 
 if is_newer(f.layout) then
@@ -118,7 +134,16 @@ if held then
   probe, want = 1, 1
 end
 
-local room = want
+local spread = now < instant(KEYS[1], f, 'ahead_until_us', LONGEST_HORIZON_US + AHEAD_US) and AHEAD_SHARE or 1
+local busy_tat = instant(KEYS[1], f, 'busy_tat_us', MOST_BUSY_US)
+local may_go_ahead = kind == 'order' and not again and probe == 0 and busy_tat <= now + BUSY_US
+local rival = f.place_wanted_by ~= boot and math.abs(now - (tonumber(f.place_wanted_us) or 0)) < PLACE_WANTED_US
+local room, of_rival = want, 0
+local function want_places()
+  if not rival or outstanding < of_rival then
+    redis.call('HSET', KEYS[1], 'place_wanted_by', boot, 'place_wanted_us', whole(now))
+  end
+end
 if not again then
   local total = outstanding
   local counts = redis.call('HGETALL', KEYS[2])
@@ -127,6 +152,7 @@ if not again then
       local number, seen = string.match(counts[i + 1], '^(%d+)@(%d+)$')
       if number and now < tonumber(seen) + LAPSE_US then
         total = total + tonumber(number)
+        of_rival = counts[i] == f.place_wanted_by and tonumber(number) or of_rival
       else
         redis.call('HDEL', KEYS[2], counts[i])
       end
@@ -136,12 +162,27 @@ if not again then
   if kind == 'order' then
     room = room - math.floor(max_in_flight / 10)
   end
-  if room < 1 then
+  if kind == 'order' and rival and outstanding > MANY_MORE * of_rival + 1 then
+    room, may_go_ahead = 0, false
+  end
+  if not may_go_ahead or room < 0 then
+    -- In the second case there are fewer places than there were.
+    may_go_ahead = false
+    idle, ahead = 0, 0
+  end
+  room = math.max(room, 0) + idle
+  if room + ahead < 1 then
+    if kind == 'order' then
+      want_places()
+    end
     return refuse('in_flight', IN_FLIGHT_WAIT_US, 'as many requests as allowed are in flight')
   end
+else
+  ahead = 0
 end
 
-local step = math.ceil(interval * (tonumber(f[kind .. '_weight']) or 1))
+local weight = tonumber(f[kind .. '_weight']) or 1
+local step = math.ceil(interval * weight / spread)
 local ready = now + lead_us
 local heaviest = math.max(1, tonumber(f.lookup_weight) or 1, tonumber(f.login_weight) or 1)
 local tat = math.max(instant(KEYS[1], f, 'tat_us', LONGEST_HORIZON_US + (burst + heaviest) * interval), ready)
@@ -170,6 +211,10 @@ elseif kind == 'order' and not again then
   local at_once = math.max(0, math.floor(-first_wait / interval))
   fit = math.min(fit, at_once + math.max(1, math.floor(TURN_US / interval)))
 end
+if ahead > 0 and math.min(want, fit) > room then
+  step = math.ceil(interval * weight / AHEAD_SHARE)
+  fit = math.min(fit, fitting(reach_us))
+end
 if fit < 1 then
   if reach_us < horizon_us and first_wait <= horizon_us then
     return refuse('closed', closed_until - now, f.closed_reason)
@@ -179,9 +224,21 @@ if fit < 1 then
   end
   return refuse('rate', math.max(first_wait - math.max(horizon_us - TURN_US, 0), 10000), 'the rate is used up')
 end
-local granted = math.min(want, room, fit)
+local granted = math.min(want, room + ahead, fit)
+local full = granted == room + ahead and granted < math.min(want, fit) and 1 or 0
+ahead = math.max(0, granted - room)
+local places = again and 0 or math.max(0, granted - ahead - idle)
+if full == 1 and kind == 'order' then
+  want_places()
+elseif kind == 'order' and not again and f.place_wanted_by == boot then
+  redis.call('HDEL', KEYS[1], 'place_wanted_by', 'place_wanted_us')
+end
 local ends = whole(tat + granted * step)
-redis.call('HSET', KEYS[1], 'tat_us', ends)
+local busy = math.min(math.max(busy_tat, now) + granted * interval * weight / BUSY_SHARE, now + MOST_BUSY_US)
+redis.call('HSET', KEYS[1], 'tat_us', ends, 'busy_tat_us', whole(busy))
+if ahead > 0 then
+  redis.call('HSET', KEYS[1], 'ahead_until_us', whole(ready + math.max(first_wait, 0) + granted * step + AHEAD_US))
+end
 if kind == 'lookup' then
   redis.call('HSET', KEYS[1], 'lookup_tat_us', whole(lookup_tat + granted * share_step))
 end
@@ -191,9 +248,9 @@ if probe == 1 then
 end
 if again then
   count(KEYS[1], kind .. '_late', granted)
-  return {granted, math.floor(first_wait), step, '', 0, '', 0, ends, granted}
+  return {granted, math.floor(first_wait), step, '', 0, '', 0, ends, granted, 0, 0, 0, 0, 0}
 end
-redis.call('HSET', KEYS[2], boot, string.format('%.0f@%.0f', outstanding + granted, now))
+redis.call('HSET', KEYS[2], boot, string.format('%.0f@%.0f', outstanding + places, now))
 count(KEYS[1], kind .. '_admitted', granted)
 
 local retries = granted
@@ -204,4 +261,5 @@ if kind == 'order' then
   retries = math.min(granted, math.floor(tokens))
   redis.call('HSET', KEYS[1], 'retry_tokens', string.format('%.6f', tokens - retries), 'retry_at_us', whole(now))
 end
-return {granted, math.floor(first_wait), step, '', 0, '', probe, ends, retries}
+return {granted, math.floor(first_wait), step, '', 0, '', probe, ends, retries, places,
+  ahead, ahead > 0 and AHEAD_LATE_US or 0, may_go_ahead and 1 or 0, full}

@@ -78,7 +78,15 @@ class Gate:
         self._outstanding: dict[str, _Outstanding] = {}
 
     def admit(
-        self, company: str, kind: Kind, want: int, *, horizon_seconds: float = 1.0, lead_seconds: float = 0.0
+        self,
+        company: str,
+        kind: Kind,
+        want: int,
+        *,
+        horizon_seconds: float = 1.0,
+        lead_seconds: float = 0.0,
+        idle: int = 0,
+        ahead: int = 0,
     ) -> Permits:
         """Ask for permits.
 
@@ -90,6 +98,8 @@ class Gate:
                 that. A longer horizon reaches slots behind those that others could take.
             lead_seconds: None will start sooner than this, as they have to be claimed first; a slot before that would
                 be missed.
+            idle: How many of this process's places in flight lie idle; permits take these before new ones.
+            ahead: So many permits may be granted beyond the places that are free; for orders.
 
         Raises:
             ValueError: `want` is less than 1.
@@ -103,11 +113,11 @@ class Gate:
                 unused, ours.retries_unused = ours.retries_unused, 0
             horizon_us = _us(min(max(horizon_seconds, 0.0), LONGEST_HORIZON_SECONDS))
             args = [self._boot, kind.value, want, horizon_us, counted, self._probe_lease_us, 0, unused]
-            args.append(_us(lead_seconds))
+            args += [_us(lead_seconds), idle, ahead]
             permits = _permits(company, kind, self._run("admit", _gate_keys(company), args), lead_seconds)
-            self._add(ours, permits.granted)
+            self._add(ours, permits.places)
             # A refusal counts nothing.
-            ours.told = counted + permits.granted if permits.granted else before
+            ours.told = counted + permits.places if permits.granted else before
         if not (permits.granted and kind is Kind.ORDER):
             self.retries_unused(company, unused)
         return permits
@@ -118,7 +128,7 @@ class Gate:
         Whatever is not granted is still in flight by the gate's count: report it as finished.
         """
         horizon_us = _us(min(max(horizon_seconds, 0.0), LONGEST_HORIZON_SECONDS))
-        args = [self._boot, kind.value, want, horizon_us, 0, self._probe_lease_us, 1, 0, 0]
+        args = [self._boot, kind.value, want, horizon_us, 0, self._probe_lease_us, 1, 0, 0, 0, 0]
         return _permits(company, kind, self._run("admit", _gate_keys(company), args), 0.0)
 
     def retries_unused(self, company: str, number: int) -> None:
@@ -129,8 +139,8 @@ class Gate:
     def give_back(self, permits: Permits, unused: int) -> None:
         """Give back the last permits of a grant, with which no request was started.
 
-        Their places in flight become free and, if they were a probe, another may go. Their slots go back too, unless
-        somebody has reserved behind them meanwhile.
+        New places in flight that were given for them become free and, if they were a probe, another may go. Their slots
+        go back too, unless somebody has reserved behind them meanwhile.
 
         Args:
             permits: The grant.
@@ -144,7 +154,7 @@ class Gate:
         if unused == 0:
             return
         args = [unused, _us(permits.interval_seconds), permits.end_us, int(permits.probe)]
-        self._tell("give_back", permits.company, permits.kind, args, ended=unused)
+        self._tell("give_back", permits.company, permits.kind, args, ended=permits.places_of(unused))
 
     def report(self, company: str, kind: Kind, report: Report) -> None:
         """Tell how requests of one kind ended, and give their places in flight back."""
@@ -300,6 +310,11 @@ def _permits(company: str, kind: Kind, reply: Sequence[object], lead_seconds: fl
         probe=bool(reply[6]),
         end_us=int(_text(reply[7])),
         retries=_int(reply[8]),
+        places=_int(reply[9]),
+        ahead=_int(reply[10]),
+        late_seconds=_int(reply[11]) / 1_000_000,
+        may_go_ahead=bool(reply[12]),
+        is_full=bool(reply[13]),
         lead_seconds=lead_seconds,
     )
 

@@ -37,7 +37,7 @@ class Refusal(StrEnum):
 class Permits:
     """The gate's answer: how many requests may start, and when; or why none and when to ask again.
 
-    Every permit that was granted must come back, by `Gate.report` once its request ended or by `Gate.give_back`.
+    Every place that was given must come back, by `Gate.report` once a request ended or by `Gate.give_back`.
 
     Attributes:
         company: The company's alias.
@@ -52,7 +52,12 @@ class Permits:
         probe: Whether this one request decides if the circuit closes: say so in `Report.probe`.
         end_us: Names the end of this grant to `Gate.give_back`; no instant to reckon with.
         retries: How many of them may be retries, by the retry budget. Tell `Gate.retries_unused` how many were not.
+        places: So many new places in flight were given for them. The first have the idle ones of this worker.
+        ahead: The last so many have none, and wait until one of this worker's own becomes free.
         lead_seconds: None of them may start sooner than this, as was asked.
+        late_seconds: Each may start so much after its slot, if it has to wait for a place.
+        may_go_ahead: Whether the worker may keep places in flight that lie idle, as it may go ahead.
+        is_full: Whether more would have been granted or could start, if there were more places in flight.
     """
 
     company: str
@@ -66,7 +71,16 @@ class Permits:
     probe: bool
     end_us: int
     retries: int
+    places: int
+    ahead: int = 0
     lead_seconds: float = 0.0
+    late_seconds: float = 0.0
+    may_go_ahead: bool = False
+    is_full: bool = False
+
+    def places_of(self, unused: int) -> int:
+        """How many new places in flight the last so many permits have."""
+        return min(self.places, max(0, unused - self.ahead))
 
     def wait_of(self, index: int) -> float:
         """How many seconds after the grant permit `index` (from 0) may start."""

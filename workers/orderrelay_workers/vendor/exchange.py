@@ -64,3 +64,8 @@ class Exchange:
     failure: str | None
     began_at: datetime
     ended_at: datetime
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.ended_at - self.began_at).total_seconds()
