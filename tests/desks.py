@@ -115,6 +115,8 @@ def open_desk(
         sign = liveness.LifeSign(ledger.engine, ledger.owner, "host:1", "0")
         sign.begin()
         desk = Desk(ledger, client, folder, post_order, limits)
-        yield desk
-        desk.loop.close()
-        sign.end()
+        try:
+            yield desk
+        finally:
+            desk.loop.close()
+            sign.end()

@@ -1,8 +1,9 @@
 """How fast two workers drain booked orders, and what that costs: `python -m tests.bench.drain --help`.
 
-Orders are booked while the company is paused; then it is resumed, and the clock runs until the last one is settled,
-and on until its typed result is stored: that is part of the job. The stub counts what arrived. All share the machine,
-so only ratios within one run mean much.
+Orders are booked while the company is paused; then it is resumed, and the stub withholds its answers until it has as
+many orders as may be in flight: these count half, as with the peers. The clock runs from the first answer until the
+last order is settled, and on until its typed result is stored: that is part of the job. The stub counts what arrived.
+All share the machine, so only ratios within one run mean much.
 """
 
 from __future__ import annotations
@@ -78,9 +79,12 @@ def measure(case: Case) -> dict[str, Any]:
         _wait_for(lambda: fleet.in_state("waiting"), case.orders)
         booking = load_between(idle, fleet.meter.read())
 
+        held = _fill(fleet, case.in_flight)
         first = fleet.meter.read()
-        fleet.resume()
-        if fleet.vendor is not None:
+        if fleet.vendor is None:
+            fleet.resume()
+        else:
+            fleet.vendor.release()
             # The stub is cheaper to ask than the ledger.
             vendor = fleet.vendor
             _wait_for(lambda: vendor.counts().distinct, all_orders, every=0.02)
@@ -96,18 +100,30 @@ def measure(case: Case) -> dict[str, Any]:
             "orders": case.orders,
             **_verdict(fleet, all_orders),
             "seconds": round(settled - first.at, 3),
-            "per_second": round(case.orders / (settled - first.at)),
-            "per_second_until_typed": round(case.orders / (typed - first.at)),
+            "on_their_way": held,
+            "per_second": round((case.orders - held / 2) / (settled - first.at)),
+            "per_second_until_typed": round((case.orders - held / 2) / (typed - first.at)),
             "cap_per_second": round(case.in_flight * 1000 / case.latency_ms) if case.latency_ms else None,
-            "cpu_s_per_1000": _per_1000(load.groups["workers"], case.orders),
+            "cpu_s_per_1000": _per_1000(load.groups["workers"], case.orders - held / 2),
             "booking_cpu_s_per_1000": _per_1000(booking.groups["workers"], case.orders),
-            "redis_cpu_s_per_1000": _per_1000(load.groups["redis"], case.orders),
+            "redis_cpu_s_per_1000": _per_1000(load.groups["redis"], case.orders - held / 2),
             # On SQLite the workers do this themselves.
-            "database_cpu_s_per_1000": _per_1000(load.groups["database"], case.orders),
+            "database_cpu_s_per_1000": _per_1000(load.groups["database"], case.orders - held / 2),
             "stub_cores": round(load.groups["vendor"] / load.seconds, 2),
             "foreign_cores": round(load.foreign_cores, 2),
             "rss_mb": resident_mb(worker.pid for worker in fleet.workers),
         }
+
+
+def _fill(fleet: Fleet, in_flight: int) -> int:
+    """Let the workers have as many orders on their way as they can, unanswered: as their peers do. Gives how many."""
+    if fleet.vendor is None:
+        return 0
+    vendor = fleet.vendor
+    vendor.hold()
+    fleet.resume()
+    _wait_for(lambda: vendor.counts().held, in_flight, every=0.02)
+    return vendor.counts().held
 
 
 def _verdict(fleet: Fleet, orders: int) -> dict[str, Any]:
@@ -125,7 +141,7 @@ def _verdict(fleet: Fleet, orders: int) -> dict[str, Any]:
     }
 
 
-def _per_1000(cpu_seconds: float, orders: int) -> float:
+def _per_1000(cpu_seconds: float, orders: float) -> float:
     return round(cpu_seconds * 1000 / orders, 3)
 
 

@@ -17,6 +17,7 @@ from orderrelay_workers.decisions import Happening
 from orderrelay_workers.gate import Kind, Limits
 from orderrelay_workers.group_size import GroupSize
 from orderrelay_workers.ledger import caution, claims
+from orderrelay_workers.places import Ahead
 from orderrelay_workers.request_ends import Ended, Request
 from orderrelay_workers.stopwatch import Stopwatch
 from orderrelay_workers.tokens import Token
@@ -78,8 +79,8 @@ def test_cautious_mode_that_cannot_begin_loses_no_answer(desk: Desk, out: _Out, 
     """When the database went back and Redis or it is away at that moment, the flow goes on and settles what is out."""
 
     def go_back() -> None:
-        desk.ledger.book(2)
         caution.remember(desk.redis, desk.ledger_id, 1000)
+        desk.ledger.book(2)
 
     def fail() -> None:
         out.let_answer.set()
@@ -135,7 +136,7 @@ def test_no_answer_waits_twice_for_a_gate_that_is_away(desk: Desk, monkeypatch: 
     monkeypatch.setattr(desk.gate, "report", report)
     desk.gate.admit(ACME, Kind.ORDER, 1)
     desk.ledger.book(2, 3)
-    aftermath = Aftermath(desk.worker, ACME, GroupSize(1, 5.0))
+    aftermath = Aftermath(desk.worker, ACME, GroupSize(1, 5.0), Ahead())
     for number, claim in enumerate(desk.ledger.claim()):
         request = Request((claim,), Token(SecretStr("token")), Stopwatch.start())
         aftermath.settle([Ended(request, created(100 + number))], places=1)

@@ -37,7 +37,7 @@ def test_more_are_granted_than_places_are_free(pair: tuple[Gate, Gate]) -> None:
     gate, _ = pair
     first = gate.admit(ACME, Kind.ORDER, 10, ahead=3)
     assert (first.granted, first.places, first.ahead, first.late_seconds) == (10, 10, 0, 0.0)
-    assert (first.may_go_ahead, first.is_full) == (True, False)
+    assert (first.keep, first.is_full) == (_FOR_ORDERS, False)
     more = gate.admit(ACME, Kind.ORDER, 50, idle=2, ahead=5)
     assert (more.granted, more.places, more.ahead) == (15, 8, 5)
     assert (more.is_full, more.late_seconds) == (True, 0.25)
@@ -66,7 +66,7 @@ def test_only_orders_go_ahead(pair: tuple[Gate, Gate], kind: Kind) -> None:
     """Look-ups and logins have the places that are free, and no more."""
     permits = pair[0].admit(ACME, kind, 50, ahead=5, horizon_seconds=10)
     assert (permits.granted, permits.places, permits.ahead) == (_CAP, _CAP, 0)
-    assert not permits.may_go_ahead
+    assert permits.keep == 0
 
 
 def test_a_probe_goes_alone(pair: tuple[Gate, Gate], fake_or_real_redis: redis.Redis) -> None:
@@ -75,7 +75,7 @@ def test_a_probe_goes_alone(pair: tuple[Gate, Gate], fake_or_real_redis: redis.R
     gate.report(ACME, Kind.ORDER, Report(trip="broken"))
     pass_time(fake_or_real_redis, 6)
     probe = gate.admit(ACME, Kind.ORDER, 5, ahead=5)
-    assert (probe.granted, probe.places, probe.ahead, probe.probe, probe.may_go_ahead) == (1, 1, 0, True, False)
+    assert (probe.granted, probe.places, probe.ahead, probe.probe, probe.keep) == (1, 1, 0, True, 0)
 
 
 def test_fewer_places_than_before_let_none_go_ahead(pair: tuple[Gate, Gate]) -> None:
@@ -84,7 +84,7 @@ def test_fewer_places_than_before_let_none_go_ahead(pair: tuple[Gate, Gate]) -> 
     gate.admit(ACME, Kind.ORDER, 18)
     gate.set_limits(ACME, Limits(10_000, 100, 10))
     permits = gate.admit(ACME, Kind.ORDER, 5, ahead=5)
-    assert (permits.granted, permits.refusal, permits.may_go_ahead) == (0, Refusal.IN_FLIGHT, False)
+    assert (permits.granted, permits.refusal, permits.keep) == (0, Refusal.IN_FLIGHT, 0)
 
 
 def test_a_rate_that_is_used_lets_none_go_ahead(new_gate: Callable[[], Gate], fake_or_real_redis: redis.Redis) -> None:
@@ -94,12 +94,12 @@ def test_a_rate_that_is_used_lets_none_go_ahead(new_gate: Callable[[], Gate], fa
     gate.seed(ACME, limits, None, {})
     slow = gate.admit(ACME, Kind.ORDER, 50, ahead=2)  # a turn of 50 ms has four at this rate
     assert (slow.granted, slow.ahead, slow.interval_seconds) == (4, 0, limits.interval_us / 1e6)
-    assert slow.may_go_ahead
+    assert slow.keep == 27
     for _ in range(150):  # as many as the rate allows, for three seconds
         pass_time(fake_or_real_redis, 0.02)
         permits = gate.admit(ACME, Kind.ORDER, 4, ahead=2)
         gate.report(ACME, Kind.ORDER, Report(finished=permits.granted, good=permits.granted))
-    assert not permits.may_go_ahead
+    assert permits.keep == 0
     pass_time(fake_or_real_redis, 3)
     gate.admit(ACME, Kind.ORDER, 30)
     ahead = gate.admit(ACME, Kind.ORDER, 30, ahead=2)
@@ -113,31 +113,35 @@ def test_a_rate_that_is_used_lets_none_go_ahead(new_gate: Callable[[], Gate], fa
     assert gate.admit(ACME, Kind.LOOKUP, 1).interval_seconds == limits.interval_us / 1e6
 
 
-def test_who_has_all_places_leaves_some(pair: tuple[Gate, Gate], fake_or_real_redis: redis.Redis) -> None:
-    """A worker without places gets what becomes free, until both have about as many; then both go ahead."""
+def test_who_has_more_than_its_share_leaves_some(pair: tuple[Gate, Gate], fake_or_real_redis: redis.Redis) -> None:
+    """While a worker with less than its share waits for places, the other keeps its share only, and gets no more."""
     rich, poor = pair
-    assert rich.admit(ACME, Kind.ORDER, 50, ahead=5).places == _FOR_ORDERS
-    assert poor.admit(ACME, Kind.ORDER, 50).refusal is Refusal.IN_FLIGHT
-    rich.report(ACME, Kind.ORDER, Report(finished=6, good=6))
-    greedy = rich.admit(ACME, Kind.ORDER, 50, idle=0, ahead=5)
-    assert (greedy.granted, greedy.may_go_ahead) == (0, False)
-    assert poor.admit(ACME, Kind.ORDER, 50).places == 6
-    rich.report(ACME, Kind.ORDER, Report(finished=3, good=3))
-    assert rich.admit(ACME, Kind.ORDER, 50, ahead=5).refusal is Refusal.IN_FLIGHT
-    assert poor.admit(ACME, Kind.ORDER, 50, ahead=2).places == 3  # so each has nine
+    first = rich.admit(ACME, Kind.ORDER, 50, ahead=5)
+    assert (first.places, first.ahead, first.keep, first.wait_seconds) == (18, 5, 18, 0.25)
+    refused = poor.admit(ACME, Kind.ORDER, 50)
+    assert (refused.refusal, refused.keep, refused.wait_seconds) == (Refusal.IN_FLIGHT, 18, 0.02)
+    rich.report(ACME, Kind.ORDER, Report(finished=2, good=2))
+    # Of the sixteen that it has, six are in use: so it may use three of the ten that lie idle.
+    limited = rich.admit(ACME, Kind.ORDER, 50, idle=10, ahead=12)
+    assert (limited.granted, limited.places, limited.ahead, limited.keep) == (3 + 9, 0, 9, 9)
+    assert poor.admit(ACME, Kind.ORDER, 50).places == 2
+    rich.report(ACME, Kind.ORDER, Report(finished=7, good=7))
+    assert rich.admit(ACME, Kind.ORDER, 50).refusal is Refusal.IN_FLIGHT
+    granted = poor.admit(ACME, Kind.ORDER, 50, ahead=2)
+    assert (granted.places, granted.ahead, granted.wait_seconds) == (7, 2, 0.25)  # so each has nine
     for gate in pair:
         permits = gate.admit(ACME, Kind.ORDER, 50, ahead=5)
-        assert (permits.places, permits.ahead, permits.may_go_ahead) == (0, 5, True)
-    poor.report(ACME, Kind.ORDER, Report(finished=9, good=9))  # it has nothing more to do
-    assert rich.admit(ACME, Kind.ORDER, 5).granted == 0
+        assert (permits.places, permits.ahead, permits.is_full) == (0, 5, True)
+    poor.report(ACME, Kind.ORDER, Report(finished=9, good=9))  # it has nothing more to do, and does not say so
+    assert rich.admit(ACME, Kind.ORDER, 50).granted == 0
     pass_time(fake_or_real_redis, 0.4)
-    assert rich.admit(ACME, Kind.ORDER, 5).places == 5
+    assert rich.admit(ACME, Kind.ORDER, 50).places == 9
 
 
 def test_a_wish_that_came_true_is_forgotten(pair: tuple[Gate, Gate]) -> None:
-    """As soon as the one that wanted places has as many as it asks for, the others may go on."""
+    """As soon as the one that wanted places has as many as it asks for, the others may have more than their share."""
     rich, poor = pair
-    rich.admit(ACME, Kind.ORDER, 50, ahead=5)
+    rich.admit(ACME, Kind.ORDER, 50)
     poor.admit(ACME, Kind.ORDER, 50)
     rich.report(ACME, Kind.ORDER, Report(finished=3, good=3))
     assert rich.admit(ACME, Kind.ORDER, 1).granted == 0

@@ -36,6 +36,14 @@ def test_a_place_carries_the_next() -> None:
     assert (places.give_up(but=1), places.held, places.give_up(but=1), places.give_up()) == (1, 1, 0, 1)
 
 
+def test_places_up_to_a_share_are_kept() -> None:
+    """Of six places, three in use, two are given up where four may be kept, and none while there may be six."""
+    places = Places()
+    places.add([going(n) for n in range(3)], 6)
+    assert (places.give_up(keep=6), places.give_up(keep=4), places.give_up(keep=2)) == (0, 2, 1)
+    assert (places.held, places.idle) == (3, 0)
+
+
 def test_idle_places_are_used_before_others_wait() -> None:
     """What comes in later is carried by a place that lies idle."""
     places = Places()
@@ -50,6 +58,17 @@ def test_after_a_bad_end_nothing_follows() -> None:
     places.add([going(1), going(2)], 1)
     places.leave()
     assert (places.idle, places.waiting) == (1, 1)
+
+
+def test_places_beyond_the_share_carry_nothing_more() -> None:
+    """So that another worker gets them, whoever waits here."""
+    places = Places()
+    places.add([going(n) for n in range(6)], 3)
+    places.share = 2
+    assert [places.following(), places.idle, places.waiting] == [None, 1, 3]
+    following = places.following()
+    assert following is not None
+    assert numbers([following]) == [3]
 
 
 def test_who_waits_too_long_is_taken_out() -> None:
@@ -110,17 +129,28 @@ def test_as_many_go_ahead_as_places_become_free(seconds: float, held: int, expec
     """By how long requests take, so many of the places are free within a fifth of a second."""
     ahead = Ahead()
     assert ahead.of(held) == 0  # nothing is known yet
-    ahead.learn(seconds)
+    ahead.learn(seconds, 1)
     assert ahead.of(held) == expected
 
 
-def test_latency_is_learned_and_forgotten() -> None:
-    """The latest counts for three tenths; after some have waited in vain nothing is known."""
+def test_latency_is_learned_from_each_request() -> None:
+    """Many answers say more than one."""
     ahead = Ahead()
-    ahead.learn(0.2)
-    ahead.learn(1.2)  # so it is 0.5
-    assert ahead.of(100) == 40
-    ahead.forget()
-    assert ahead.of(100) == 0
-    ahead.learn(0.4)
-    assert ahead.of(100) == 50
+    ahead.learn(1.0, 1)
+    ahead.learn(0.1, 1)
+    assert ahead.of(1000) == int(200 / 0.982)
+    ahead.learn(0.1, 200)
+    assert ahead.of(1000) == 1000
+
+
+def test_who_waits_in_vain_halves_how_many_may() -> None:
+    """Each time, so that a vendor that stands still costs little; and nothing is known from it alone."""
+    ahead = Ahead()
+    ahead.in_vain()
+    assert ahead.of(1000) == 0
+    ahead.learn(0.001, 1)
+    seen: list[int] = []
+    for _ in range(3):
+        ahead.in_vain()
+        seen.append(ahead.of(1000))
+    assert seen == [500, 250, 125]

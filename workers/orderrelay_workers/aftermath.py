@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orderrelay_workers.group_size import GroupSize
     from orderrelay_workers.ledger.claims import Claim
     from orderrelay_workers.ledger.settling import Settled
+    from orderrelay_workers.places import Ahead
     from orderrelay_workers.runtime import Runtime
 
 #: What was submitted is told at most so often, in seconds.
@@ -42,15 +43,17 @@ class Aftermath:
         worker: The worker process.
         company: The company's alias.
         size: How many orders may share a request; learns from each end.
+        ahead: How many may be claimed ahead; learns from each answer.
 
     Attributes:
         hold_until: None of the slots before this are used, by `time.monotonic()`: the vendor said "later".
     """
 
-    def __init__(self, worker: Runtime, company: str, size: GroupSize) -> None:
+    def __init__(self, worker: Runtime, company: str, size: GroupSize, ahead: Ahead) -> None:
         self._worker = worker
         self._company = company
         self._size = size
+        self._ahead = ahead
         self._outcomes: Counter[str] = Counter()
         self._told_at = time.monotonic()
         self._gate_answers = True
@@ -60,11 +63,9 @@ class Aftermath:
         """Bring the ends of requests into the ledger, and do all that follows from them.
 
         Args:
-            batch: The requests that ended.
+            batch: The requests that ended; at least one.
             places: How many places in flight become free.
         """
-        if not batch:
-            return
         worker = self._worker
         began_ns = time.time_ns()
         answered = read_answers(batch)
@@ -85,6 +86,8 @@ class Aftermath:
                 self._report(report)
         settled_ns = time.time_ns()
         learn_size(self._size, answered)
+        if report.latency_seconds is not None:
+            self._ahead.learn(report.latency_seconds, report.good)
         self._judge_tokens(answered)
         if settled is not None:
             statuses.publish(worker.redis, settled.statuses)

@@ -16,8 +16,28 @@ if TYPE_CHECKING:
 #: next after them. It must be less than what a request may wait for a place.
 _REACH_SECONDS = 0.2
 
-#: What the latest latency adds to what is known of it.
-_LATEST_SHARE = 0.3
+#: What is known of the latency keeps this share with each request that is answered.
+_KEPT_SHARE = 0.98
+
+
+class Ahead:
+    """How many requests to claim for places in flight that are still in use, by how long requests take. Pure."""
+
+    def __init__(self) -> None:
+        self._seconds = math.inf
+
+    def learn(self, seconds: float, requests: int) -> None:
+        """So many requests were answered after so long on average."""
+        known = self._seconds if math.isfinite(self._seconds) else seconds
+        self._seconds = seconds + _KEPT_SHARE**requests * (known - seconds)
+
+    def in_vain(self) -> None:
+        """Some waited and got no place: half as many may wait from now on, until answers come sooner."""
+        self._seconds = 2 * max(self._seconds, _REACH_SECONDS)
+
+    def of(self, held: int) -> int:
+        """How many of so many places become free before long."""
+        return int(held * min(1.0, _REACH_SECONDS / max(self._seconds, _REACH_SECONDS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +48,6 @@ class Going:
     slot: Slot
 
 
-class Ahead:
-    """How many requests to claim for places in flight that are still in use, by how long requests take. Pure."""
-
-    def __init__(self) -> None:
-        self._seconds = math.inf
-
-    def learn(self, seconds: float) -> None:
-        """A request took so long."""
-        is_known = math.isfinite(self._seconds)
-        self._seconds = seconds + (1 - _LATEST_SHARE) * (self._seconds - seconds) if is_known else seconds
-
-    def forget(self) -> None:
-        """Some waited in vain, so the vendor is slower than that: none are claimed before it has answered again."""
-        self._seconds = math.inf
-
-    def of(self, held: int) -> int:
-        """How many of so many places become free before long."""
-        return int(held * min(1.0, _REACH_SECONDS / max(self._seconds, _REACH_SECONDS)))
-
-
 class Places:
     """So many requests of a flow are in flight at most as the gate gave it places.
 
@@ -55,6 +55,7 @@ class Places:
 
     Attributes:
         held: How many there are, in use or idle; the gate counts them all as in flight.
+        share: While more than so many are in use, a place of which a request has ended is idle, though others wait.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class Places:
         self._waiting: deque[Going] = deque()
         self._idle = 0
         self.held = 0
+        self.share = math.inf
 
     @property
     def idle(self) -> int:
@@ -90,7 +92,7 @@ class Places:
     def following(self) -> Going | None:
         """A request has ended: the one that its place carries next; None: the place is idle."""
         with self._lock:
-            if self._waiting:
+            if self._waiting and self.held - self._idle <= self.share:
                 return self._waiting.popleft()
             self._idle += 1
             return None
@@ -108,10 +110,16 @@ class Places:
                 self._waiting = deque(going for going in self._waiting if going.slot.latest >= now)
         return overdue
 
-    def give_up(self, *, but: int = 0) -> int:
-        """Give up idle places, but for so many, and say how many: the gate has to be told."""
+    def give_up(self, *, keep: int = 0, but: int = 0) -> int:
+        """Give up idle places, and say how many: the gate has to be told.
+
+        Args:
+            keep: Not those up to so many in all.
+            but: Nor so many idle ones.
+        """
         with self._lock:
-            given_up = max(0, self._idle - but)
+            in_use = self.held - self._idle
+            given_up = max(0, self._idle - max(but, keep - in_use))
             self._idle -= given_up
             self.held -= given_up
         return given_up

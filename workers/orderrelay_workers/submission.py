@@ -54,9 +54,6 @@ _WORTH_WAITING_SECONDS = 1.0
 #: After Redis or the database failed, try again after so long, in seconds.
 _TROUBLE_SECONDS = 2.0
 
-#: Where other workers have all places in flight, ask again after so long, in seconds.
-_PLACE_SECONDS = 0.02
-
 #: A worker asks for more so long before its last slot, in seconds: it gathers, settles and claims in between.
 _AHEAD_SECONDS = 0.15
 
@@ -100,14 +97,16 @@ class _Flow:
         self._out = 0
         self._places = Places()
         self._full = False
-        #: Whether places that lie idle may be kept for what is claimed next.
-        self._keeps = False
+        #: How many places this worker may keep or go ahead for, by the gate's last word.
+        self._share = _BATCH
+        #: Of those that lie idle, the ones up to so many in all are kept for what is claimed next.
+        self._keep = 0
         self._turn = random.randrange(1024)
         self._lead = Lead()
         most, timeout = worker.settings.orders_per_request, worker.settings.request_timeout_seconds
         self._size = worker.group_sizes.setdefault(company, GroupSize(most, timeout))
         self._ahead = worker.ahead.setdefault(company, Ahead())
-        self.aftermath = Aftermath(worker, company, self._size)
+        self.aftermath = Aftermath(worker, company, self._size, self._ahead)
 
     def run(self) -> bool:
         """Work until nothing is due, the gate says "not now" for long, or the time is over.
@@ -119,7 +118,7 @@ class _Flow:
         while True:
             now = time.monotonic()
             over = self._worker.draining.is_set() or now >= self._ends_at
-            self._keeps &= not over
+            self._keep = 0 if over else self._keep
             if not over and (now >= next_look or self._worker.submitting.asked_again(self._company)):
                 wait = self._start_more_if_possible()
                 if not self._out and (wait is None or wait > _WORTH_WAITING_SECONDS):
@@ -138,7 +137,7 @@ class _Flow:
 
     def _start_more_if_possible(self) -> float | None:
         """Start more, unless Redis or the database is away: what is out has to be settled all the same."""
-        self._keeps = False
+        self._keep = 0
         try:
             return self._start_more()
         except (RedisError, SQLAlchemyError) as error:
@@ -148,8 +147,7 @@ class _Flow:
             self._be_cautious(error)
             return _TROUBLE_SECONDS
         finally:
-            if not self._keeps:
-                self.aftermath.free(self._places.give_up())
+            self.aftermath.free(self._places.give_up(keep=self._keep))
 
     def _be_cautious(self, went_back: LedgerWentBack) -> None:
         try:
@@ -160,7 +158,7 @@ class _Flow:
     def see_out(self) -> None:
         """After an unforeseen error: what is out has to be settled all the same."""
         latest = time.monotonic() + self._worker.settings.lease_seconds
-        self._keeps = False
+        self._keep = 0
         while self._out and time.monotonic() < latest:  # what is late by now is not sent
             self._settle(self._gather(time.monotonic() + _LOOK_AGAIN_SECONDS))
         self.aftermath.free(self._places.give_up())
@@ -187,10 +185,12 @@ class _Flow:
             want,
             lead_seconds=self._lead.seconds,
             idle=self._places.idle,
-            ahead=max(0, self._ahead.of(self._places.held) - self._places.waiting),
+            ahead=max(0, self._ahead.of(min(self._places.held, self._share)) - self._places.waiting),
         )
         metrics.answered(permits)
         self._full = permits.is_full
+        self._share = permits.keep
+        self._places.share = permits.keep or math.inf
         if not permits.granted:
             return max(permits.wait_seconds, 0.01)
         granted_at = time.monotonic()
@@ -229,7 +229,8 @@ class _Flow:
             ],
             permits.places - permits.places_of(permits.granted - len(packed.groups)),
         )
-        self._keeps = permits.may_go_ahead and len(packed.groups) == permits.granted  # else nothing more is due
+        if len(packed.groups) == permits.granted:  # else nothing more is due
+            self._keep = permits.keep
         self.aftermath.give_back(packed.left)
         if packed.fitted is not None:
             self._size.did_not_fit(packed.fitted)
@@ -252,7 +253,7 @@ class _Flow:
         if started < permits.granted:
             return _LOOK_AGAIN_SECONDS
         if permits.is_full:
-            return _LOOK_AGAIN_SECONDS if permits.may_go_ahead else _PLACE_SECONDS
+            return permits.wait_seconds
         return max(0.0, granted_at + permits.wait_of(started - 1) - _AHEAD_SECONDS - time.monotonic())
 
     def _start(self, going: list[Going], places: int) -> None:
@@ -332,15 +333,13 @@ class _Flow:
         timeout = max(0.001, min(timeout, _LOOK_AGAIN_SECONDS))
         most = max(1, min(_BATCH, self._out, _BATCH_ORDERS // self._size.size))
         ended = self._ended.take(most, timeout=timeout, linger_seconds=_LINGER_SECONDS)
-        if ended and ended[-1].exchange is not None:
-            self._ahead.learn(ended[-1].exchange.seconds)
         overdue = self._places.take_overdue(math.inf if self._worker.draining.is_set() else time.monotonic())
         if overdue:
-            self._ahead.forget()
+            self._ahead.in_vain()
         return ended + [Ended(going.request, None) for going in overdue]
 
     def _settle(self, batch: list[Ended], *, places_for: int = 0) -> None:
         """Settle requests that ended; give places back, but those that are kept or needed for others."""
-        self._out -= len(batch)
-        places = 0 if self._keeps else self._places.give_up(but=places_for)
-        self.aftermath.settle(batch, places)
+        if batch:
+            self._out -= len(batch)
+            self.aftermath.settle(batch, self._places.give_up(keep=self._keep, but=places_for))

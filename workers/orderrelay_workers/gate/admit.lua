@@ -10,11 +10,11 @@
 --       10 how many of its own places in flight lie idle    11 how many may be granted ahead: for places of its own
 --       that are in use, in which they start as these become free
 -- Return {granted, first_wait_us, step_us, refusal or "", wait_us, reason, probe 0|1, end_us as text, retries, places,
---       ahead, late_us, may_go_ahead 0|1, full 0|1}: permit i of 0..granted-1 may start lead + max(0, first_wait_us + i *
+--       ahead, late_us, keep, full 0|1}: permit i of 0..granted-1 may start lead + max(0, first_wait_us + i *
 --       step_us) after now, and up to late_us later; so many of them may be retries; so many new places in flight were
---       given for them; the last so many were granted ahead; the first have the idle places. may_go_ahead: if it is 0,
---       places that lie idle must be given back. full: more places would have let more of them go. Nothing granted: ask
---       again after wait_us.
+--       given for them; the last so many were granted ahead; the first have the idle places. Of its places that lie idle
+--       the worker may keep those up to so many in all. full: more places would have let more of them go. Nothing granted,
+--       or full: ask again after wait_us.
 -- Why atomic: two workers that read the same state would both take the last slot, or both be the one probe.
 --
 -- Fields of the gate (missing ones have their default, so versions may add some without a new layout): layout (missing:
@@ -25,7 +25,7 @@
 -- last slot that was given away is paid off), lookup_tat_us (the same for the share of look-ups),
 -- order_wanted_us (when orders last had to wait for the rate); busy_tat_us (as tat_us, at BUSY_SHARE of the rate),
 -- ahead_until_us (until then slots are as far apart as at AHEAD_SHARE of the rate); place_wanted_by (boot id) and
--- place_wanted_us (who has the fewest places of those that want more, and when it said so); throttled_until_us,
+-- place_wanted_us (who last found no place and has less than its share, and when); throttled_until_us,
 -- throttled_at_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before);
 -- retry_tokens and retry_at_us;
 -- done, done_at_us and done_since_us (orders that ended) and done_requests (by so many requests); those of the learned rate: see report.lua; n_<name>
@@ -45,16 +45,16 @@ local TURN_US = 50000
 -- Look-ups may reserve further ahead than orders for their share of the rate. They have the rest as far as no order was
 -- refused lately, and less far ahead: so neither crowds the other out.
 local LOOKUP_SHARE_US, LOOKUP_REST_US = 1000000, 500000
--- When all places in flight are taken, one is likely to be free so soon.
-local IN_FLIGHT_WAIT_US = 20000
+-- When all places in flight are taken, one is likely to be free so soon; who has its share of them asks less often.
+local IN_FLIGHT_WAIT_US, CONTENT_WAIT_US = 20000, 250000
 -- Who goes ahead may be this late for a slot. So that no second holds more than the rate all the same, that is allowed
 -- only while much less is asked for, and all slots lie further apart until AHEAD_US after the last that may be late:
 -- what is late from before such a second and what begins in it are, at AHEAD_SHARE, the rate at most.
 local AHEAD_LATE_US, AHEAD_US, AHEAD_SHARE = 250000, 1250000, 0.8
 local BUSY_SHARE, BUSY_US, MOST_BUSY_US = 0.7, 300000, 1000000
--- Who has many more places than another that wants some gets none, and does not go ahead: so they become alike. A wish is
--- forgotten after so long.
-local PLACE_WANTED_US, MANY_MORE = 300000, 1.25
+-- While a worker that has less than its share of the places wants some, none has more than that. It is forgotten after
+-- so long.
+local PLACE_WANTED_US = 300000
 -- Retries that may be made without any success: so many at most, and one more in so much time.
 local RETRIES_AT_LEAST = 10
 local RETRY_EVERY_US = 5000000
@@ -67,11 +67,12 @@ local f = read(KEYS[1], {'layout', 'interval_us', 'burst', 'max_in_flight', 'rat
   'busy_tat_us', 'ahead_until_us', 'place_wanted_by', 'place_wanted_us', 'order_hold_us', 'order_reason',
   'order_weight', 'lookup_weight', 'login_weight', kind .. '_hold_us', kind .. '_reason'})
 
-local function refuse(refusal, wait_us, reason)
+local function refuse(refusal, wait_us, reason, keep)
   if f.interval_us and refusal ~= 'newer' then
     count(KEYS[1], kind .. '_refused_' .. refusal, 1)
   end
-  return {0, 0, 0, refusal, math.ceil(wait_us), reason or '', 0, '0', 0, 0, 0, 0, 0, refusal == 'in_flight' and 1 or 0}
+  return {0, 0, 0, refusal, math.ceil(wait_us), reason or '', 0, '0', 0, 0, 0, 0, keep or 0,
+    refusal == 'in_flight' and 1 or 0}
 end
 
 if is_newer(f.layout) then
@@ -138,21 +139,24 @@ local spread = now < instant(KEYS[1], f, 'ahead_until_us', LONGEST_HORIZON_US + 
 local busy_tat = instant(KEYS[1], f, 'busy_tat_us', MOST_BUSY_US)
 local may_go_ahead = kind == 'order' and not again and probe == 0 and busy_tat <= now + BUSY_US
 local rival = f.place_wanted_by ~= boot and math.abs(now - (tonumber(f.place_wanted_us) or 0)) < PLACE_WANTED_US
-local room, of_rival = want, 0
-local function want_places()
-  if not rival or outstanding < of_rival then
-    redis.call('HSET', KEYS[1], 'place_wanted_by', boot, 'place_wanted_us', whole(now))
+local room, keep, fair = want, 0, 0
+-- How long to wait for places; a worker that has less than its share of them says that it waits.
+local function wait_for_places(has)
+  if has >= fair then
+    return CONTENT_WAIT_US
   end
+  redis.call('HSET', KEYS[1], 'place_wanted_by', boot, 'place_wanted_us', whole(now))
+  return IN_FLIGHT_WAIT_US
 end
 if not again then
-  local total = outstanding
+  local total, workers = outstanding, rival and 2 or 1
   local counts = redis.call('HGETALL', KEYS[2])
   for i = 1, #counts, 2 do
     if counts[i] ~= boot then
       local number, seen = string.match(counts[i + 1], '^(%d+)@(%d+)$')
       if number and now < tonumber(seen) + LAPSE_US then
         total = total + tonumber(number)
-        of_rival = counts[i] == f.place_wanted_by and tonumber(number) or of_rival
+        workers = workers + (rival and counts[i] == f.place_wanted_by and 0 or 1)
       else
         redis.call('HDEL', KEYS[2], counts[i])
       end
@@ -160,22 +164,23 @@ if not again then
   end
   room = max_in_flight - total
   if kind == 'order' then
+    local for_orders = max_in_flight - math.floor(max_in_flight / 10)
     room = room - math.floor(max_in_flight / 10)
+    fair = math.ceil(for_orders / workers)
+    if may_go_ahead and room >= 0 then
+      keep = rival and fair or for_orders
+    end
+    if rival then
+      room = math.min(room, fair - outstanding)
+    end
   end
-  if kind == 'order' and rival and outstanding > MANY_MORE * of_rival + 1 then
-    room, may_go_ahead = 0, false
-  end
-  if not may_go_ahead or room < 0 then
-    -- In the second case there are fewer places than there were.
-    may_go_ahead = false
-    idle, ahead = 0, 0
-  end
+  -- In use are as many as it has without the idle ones; of these it keeps what is left of its share.
+  idle = math.max(0, math.min(idle, keep - (outstanding - idle)))
+  ahead = math.min(ahead, keep)
   room = math.max(room, 0) + idle
   if room + ahead < 1 then
-    if kind == 'order' then
-      want_places()
-    end
-    return refuse('in_flight', IN_FLIGHT_WAIT_US, 'as many requests as allowed are in flight')
+    local wait_us = kind == 'order' and wait_for_places(outstanding) or IN_FLIGHT_WAIT_US
+    return refuse('in_flight', wait_us, 'as many requests as allowed are in flight', keep)
   end
 else
   ahead = 0
@@ -228,8 +233,9 @@ local granted = math.min(want, room + ahead, fit)
 local full = granted == room + ahead and granted < math.min(want, fit) and 1 or 0
 ahead = math.max(0, granted - room)
 local places = again and 0 or math.max(0, granted - ahead - idle)
+local wait_us = 0
 if full == 1 and kind == 'order' then
-  want_places()
+  wait_us = wait_for_places(outstanding + places)
 elseif kind == 'order' and not again and f.place_wanted_by == boot then
   redis.call('HDEL', KEYS[1], 'place_wanted_by', 'place_wanted_us')
 end
@@ -261,5 +267,5 @@ if kind == 'order' then
   retries = math.min(granted, math.floor(tokens))
   redis.call('HSET', KEYS[1], 'retry_tokens', string.format('%.6f', tokens - retries), 'retry_at_us', whole(now))
 end
-return {granted, math.floor(first_wait), step, '', 0, '', probe, ends, retries, places,
-  ahead, ahead > 0 and AHEAD_LATE_US or 0, may_go_ahead and 1 or 0, full}
+return {granted, math.floor(first_wait), step, '', wait_us, '', probe, ends, retries, places, ahead,
+  ahead > 0 and AHEAD_LATE_US or 0, keep, full}

@@ -313,7 +313,7 @@ def _permits(company: str, kind: Kind, reply: Sequence[object], lead_seconds: fl
         places=_int(reply[9]),
         ahead=_int(reply[10]),
         late_seconds=_int(reply[11]) / 1_000_000,
-        may_go_ahead=bool(reply[12]),
+        keep=_int(reply[12]),
         is_full=bool(reply[13]),
         lead_seconds=lead_seconds,
     )

@@ -47,7 +47,7 @@ class Permits:
         interval_seconds: The time between the starts of two permits once the burst is used up; longer or shorter than
             between two orders where this kind of request has another weight.
         refusal: Why none was granted, or None.
-        wait_seconds: Ask again after this long; 0 if granted.
+        wait_seconds: Ask again after this long; 0 if granted, unless that was for want of places less than wanted.
         reason: The refusal in words: why paused or held. Empty if granted.
         probe: Whether this one request decides if the circuit closes: say so in `Report.probe`.
         end_us: Names the end of this grant to `Gate.give_back`; no instant to reckon with.
@@ -56,7 +56,7 @@ class Permits:
         ahead: The last so many have none, and wait until one of this worker's own becomes free.
         lead_seconds: None of them may start sooner than this, as was asked.
         late_seconds: Each may start so much after its slot, if it has to wait for a place.
-        may_go_ahead: Whether the worker may keep places in flight that lie idle, as it may go ahead.
+        keep: The worker may keep its idle places up to so many in all; 0: none, as it may not go ahead.
         is_full: Whether more would have been granted or could start, if there were more places in flight.
     """
 
@@ -75,7 +75,7 @@ class Permits:
     ahead: int = 0
     lead_seconds: float = 0.0
     late_seconds: float = 0.0
-    may_go_ahead: bool = False
+    keep: int = 0
     is_full: bool = False
 
     def places_of(self, unused: int) -> int:
