@@ -29,7 +29,17 @@ def body(properties: dict[str, object]) -> bytes:
 
 def content_digest(properties: dict[str, object], external_id: str | None) -> bytes:
     """What tells the order's content from another's; see `Order.content_digest`."""
-    return hashlib.sha256(_DIGEST_PREFIX + _canonical(properties, external_id)).digest()
+    return digest_of(_canonical(properties, external_id))
+
+
+def digest_of(canonical: dict[str, object]) -> bytes:
+    """As `content_digest`, of what an order says in the one form that all orders that say the same have.
+
+    Args:
+        canonical: An order's properties with its ExternalId folded, and as text, by `plain_number`, all numbers that
+            may have a point.
+    """
+    return hashlib.sha256(_DIGEST_PREFIX + _canonical_encoder.encode(canonical)).digest()
 
 
 def derived_external_id(properties: dict[str, object], occurrence: int, batch: str) -> str:
@@ -37,15 +47,15 @@ def derived_external_id(properties: dict[str, object], occurrence: int, batch: s
     # The batch stands last and the numbers between have no such byte, so no two inputs make one text.
     text = b"%s%s\0%d\0%s" % (
         _DERIVED_ID_PREFIX,
-        _canonical(properties, None),
+        _canonical_encoder.encode(_canonical(properties, None)),
         occurrence,
         batch.encode(errors="surrogatepass"),
     )
     return hashlib.sha256(text).hexdigest()[:40]
 
 
-def _canonical(properties: dict[str, object], external_id: str | None) -> bytes:
-    """What an order says, in the one form that all orders that say the same have.
+def _canonical(properties: dict[str, object], external_id: str | None) -> dict[str, object]:
+    """What an order says, as `digest_of` takes it.
 
     Args:
         properties: As `Order.given_properties` gives them.
@@ -59,18 +69,18 @@ def _canonical(properties: dict[str, object], external_id: str | None) -> bytes:
         canonical["ExternalId"] = ids.fold_external_id(external_id)
     else:
         canonical.pop("ExternalId", None)
-    return _canonical_encoder.encode(canonical)
+    return canonical
 
 
 def _canonical_row(row: dict[str, object]) -> dict[str, object]:
     canonical = row.copy()
     for name, value in row.items():
         if type(value) is Decimal:
-            canonical[name] = _plain_number(value)
+            canonical[name] = plain_number(value)
     return canonical
 
 
-def _plain_number(number: Decimal) -> str:
+def plain_number(number: Decimal) -> str:
     """The number as text without exponent and without zeros at the end, so that equal ones read alike."""
     text = str(number)
     if "E" in text:

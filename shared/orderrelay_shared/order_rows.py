@@ -137,6 +137,7 @@ class OrderRow(VendorDocument):
 
 #: Keeps the place of a RowNr until the rows are numbered.
 _UNNUMBERED: Final = object()
+_ALL_UNNUMBERED: Final = {_UNNUMBERED}
 
 _plain_row = PlainDocument(
     OrderRow.__annotations__,
@@ -150,34 +151,43 @@ _plain_row = PlainDocument(
 )
 
 
-def read_plain_rows(value: object) -> list[dict[str, object]]:
+def read_plain_rows(value: object) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """The properties of an order's rows, numbered, if they are plain.
+
+    Returns:
+        These, and what the rows say as `order_content.digest_of` has it.
 
     Raises:
         ValueError: Something is wrong, or not plain.
     """
     if not (type(value) is list or type(value) is tuple) or not value:
         raise Unusual
-    rows = [_read_plain_row(row) for row in cast("list[object]", value)]
-    unnumbered = [row["RowNr"] is _UNNUMBERED for row in rows]
-    if all(unnumbered):
-        for number, row in enumerate(rows, 1):
-            row["RowNr"] = number
-    elif any(unnumbered) or len({row["RowNr"] for row in rows}) < len(rows):
+    rows: list[dict[str, object]] = []
+    canonical: list[dict[str, object]] = []
+    numbers: set[object] = set()
+    for given in cast("list[object]", value):
+        row, said = _read_plain_row(given)
+        numbers.add(row["RowNr"])
+        rows.append(row)
+        canonical.append({**row, **said})
+    if numbers == _ALL_UNNUMBERED:
+        for number, (row, said) in enumerate(zip(rows, canonical, strict=True), 1):
+            row["RowNr"] = said["RowNr"] = number
+    elif len(numbers) < len(rows) or _UNNUMBERED in numbers:
         raise Unusual
-    return rows
+    return rows, canonical
 
 
-def _read_plain_row(given: object) -> dict[str, object]:
+def _read_plain_row(given: object) -> tuple[dict[str, Any], dict[str, Any]]:
     if type(given) is not dict:
         raise Unusual
-    row = _plain_row.read(cast("dict[str, object]", given))
+    row, said = _plain_row.read(cast("dict[str, object]", given))
     if row["CustomerRowType"] == TEXT_ROW:
         if not row.get("Text", "").strip():
             raise Unusual
     elif row["Quantity"] is _NOTHING or row["Amount"] is _NOTHING or not row["ProductNr"].strip():
         raise Unusual
-    return row
+    return row, said
 
 
 def plain_rows(given: Any, rows: list[dict[str, object]]) -> tuple[OrderRow, ...]:

@@ -330,7 +330,8 @@ def sound_properties(value: Mapping[str, object]) -> dict[str, object]:
     Raises:
         OrderInvalid: Something is missing or wrong; all of it is told.
     """
-    if (properties := _read_plain(value)) is not None:
+    if (read := _read_plain(value)) is not None:
+        properties, _ = read
         del properties["ExternalId"]
         return properties
     return Order.parse(value).given_properties()
@@ -347,8 +348,8 @@ def _too_large(size: int) -> list[tuple[Steps, str]]:
     return [((), f"the order has {size:,} bytes as JSON; at most {MAX_BODY_BYTES:,} are allowed")]
 
 
-def _read_plain(value: object) -> dict[str, object] | None:
-    """The properties of an order that is plain and sound; its ExternalId is given or `_NOT_GIVEN`."""
+def _read_plain(value: object) -> tuple[dict[str, object], dict[str, object]] | None:
+    """As `PlainDocument.read`, of an order that is plain and sound; its ExternalId is given or `_NOT_GIVEN`."""
     if type(value) is not dict:
         return None
     try:
@@ -358,20 +359,23 @@ def _read_plain(value: object) -> dict[str, object] | None:
 
 
 def _seal_plain(value: object) -> Sealed | None:
-    if (properties := _read_plain(value)) is None:
+    if (read := _read_plain(value)) is None:
         return None
+    properties, said = read
     if properties["ExternalId"] is _NOT_GIVEN:
         properties["ExternalId"] = ids.new_external_id()
     external_id = cast("str", properties["ExternalId"])
     body = wire.dumps_plain(properties)
     if len(body) > MAX_BODY_BYTES:
         return None
-    return Sealed(external_id, order_content.content_digest(properties, external_id), body)
+    canonical = {**properties, **said, "ExternalId": ids.fold_external_id(external_id)}
+    return Sealed(external_id, order_content.digest_of(canonical), body)
 
 
 def _plain_order(value: object) -> Order | None:
-    if (properties := _read_plain(value)) is None:
+    if (read := _read_plain(value)) is None:
         return None
+    properties, _ = read
     size = 0
     if properties["ExternalId"] is _NOT_GIVEN:
         del properties["ExternalId"]

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from orderrelay_shared.field_types import exact_number, vendor_moment
 from orderrelay_shared.ids import external_id_problem
+from orderrelay_shared.order_content import plain_number
 from orderrelay_shared.order_problems import vendor_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import date
 
-    #: The name by which a mapping gives a property, the vendor's, its check, and what stands if it is not given.
-    Step = tuple[str, str, Callable[[Any], object], object]
+    #: The name by which a mapping gives a property, the vendor's, whether it is a text, whether its check gives two
+    #: values (see `PlainDocument.read`), its check, and what stands if it is not given.
+    Step = tuple[str, str, bool, bool, Callable[[Any], Any], object]
 
 #: So many shapes of mappings are remembered; a service has a few.
 _MOST_SHAPES: Final = 1000
@@ -29,8 +31,6 @@ _MOST_SHAPES: Final = 1000
 #: Times and numbers repeat from order to order; longer texts of a time (fractions of a second) are not kept.
 _MOST_KEPT: Final = 8192
 _LONGEST_KEPT_TEXT: Final = 40
-
-_INTEGER_LIMIT: Final = 10**15
 
 #: As the pattern of `field_types.Text`. What `str.isprintable` allows is a part of it, and sooner found.
 _TEXT: Final = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*")
@@ -50,7 +50,7 @@ class PlainDocument:
         annotations: The document's properties by snake-case name, in the order of the vendor's document, each with its
             annotation as text.
         defaults: What stands where a property is not given, by snake-case name: a value, or `MANDATORY`.
-        parts: Checks of annotations that only this document has.
+        parts: Checks of annotations that only this document has; each gives two values, as `read` does.
     """
 
     def __init__(
@@ -61,14 +61,18 @@ class PlainDocument:
     ) -> None:
         checks = {**_CHECKS, **(parts or {})}
         self._checks = {vendor_name(name): checks[kind.removesuffix(" | None")] for name, kind in annotations.items()}
+        self._twofold = {_number, *(parts or {}).values()}
         self._defaults = {vendor_name(name): value for name, value in defaults.items()}
         #: Vendor's name -> snake-case name.
         self.snake_names: Final = {vendor_name(name): name for name in annotations}
         self._vendor_names = {either: vendor for vendor, name in self.snake_names.items() for either in (vendor, name)}
         self._plans: dict[tuple[str, ...], tuple[Step, ...]] = {}
 
-    def read(self, given: dict[str, object]) -> dict[str, Any]:
+    def read(self, given: dict[str, object]) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is given and what stands for the rest, by vendor name, in the order of the vendor's document.
+
+        Returns:
+            That, and what stands for some of it in the order's content: as `order_content.digest_of` has it.
 
         Raises:
             ValueError: Something is wrong, or not plain.
@@ -78,15 +82,21 @@ class PlainDocument:
         if plan is None:
             plan = self._make_plan(shape)
         found: dict[str, Any] = {}
-        for name, vendor, check, default in plan:
+        said: dict[str, Any] = {}
+        for name, vendor, is_text, is_twofold, check, default in plan:
             value = given.get(name)
-            if value is not None:
+            if value is None:
+                if default is MANDATORY:
+                    raise Unusual
+                if default is not None:
+                    found[vendor] = default
+            elif is_text and type(value) is str and value.isprintable():  # As `_text`, whose call would take longer.
+                found[vendor] = value
+            elif is_twofold:
+                found[vendor], said[vendor] = check(value)
+            else:
                 found[vendor] = check(value)
-            elif default is MANDATORY:
-                raise Unusual
-            elif default is not None:
-                found[vendor] = default
-        return found
+        return found, said
 
     def given_names(self, given: dict[str, object]) -> set[str]:
         """The snake-case names of what is given."""
@@ -100,7 +110,14 @@ class PlainDocument:
                 raise Unusual
             spelled[vendor] = name
         plan = tuple(
-            (spelled.get(vendor, vendor), vendor, check, self._defaults.get(vendor))
+            (
+                spelled.get(vendor, vendor),
+                vendor,
+                check is _text,
+                check in self._twofold,
+                check,
+                self._defaults.get(vendor),
+            )
             for vendor, check in self._checks.items()
             if vendor in spelled or vendor in self._defaults
         )
@@ -158,29 +175,33 @@ def _integers(value: object) -> tuple[int, ...]:
     raise Unusual
 
 
-def _number(value: object) -> Decimal:
+def _number(value: object) -> tuple[Decimal, str]:
+    """The number, and as `order_content.digest_of` has it."""
     kind = type(value)
-    if kind is int:
-        integer: Any = value
-        if -_INTEGER_LIMIT < integer < _INTEGER_LIMIT:
-            return Decimal(integer)
-        raise Unusual
+    if kind is int or kind is float:
+        return _number_of(cast("int | float", value))
     if kind is str:
-        return _number_of(cast("str", value))
+        return _number_of_text(cast("str", value))
     if kind is Decimal:
-        # A Decimal's text has all of it: sign, digits and exponent; and what is allowed is the same.
-        return _number_of(str(value))
-    if kind is float:
-        return _number_of(repr(value))
+        # A Decimal's text has all of it: sign, digits and exponent; and what is allowed is the same. Equal ones differ.
+        return _number_of_text(str(value))
     raise Unusual
 
 
 @lru_cache(_MOST_KEPT)
-def _number_of(text: str) -> Decimal:
-    number = exact_number(text)
+def _number_of_text(text: str) -> tuple[Decimal, str]:
+    return _plain(exact_number(text))
+
+
+@lru_cache(_MOST_KEPT, typed=True)  # 3 and 3.0 are equal, and each has its own digits.
+def _number_of(value: float) -> tuple[Decimal, str]:
+    return _plain(exact_number(value))
+
+
+def _plain(number: Decimal) -> tuple[Decimal, str]:
     if "E" in str(number):  # The body has it without; that is not worth a look at each number.
         raise Unusual
-    return number
+    return number, plain_number(number)
 
 
 def _moment(value: object) -> date:

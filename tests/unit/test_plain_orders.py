@@ -166,13 +166,13 @@ def test_a_subclass_is_made_by_its_own_rules() -> None:
 
 
 def test_no_caller_sees_another_ones_numbers() -> None:
-    """1.1 and 1.10 are equal to Python, and each keeps its digits all the same."""
-    first, second = (
-        seal({**PLAIN, "InvoiceRows": [{**PLAIN["InvoiceRows"][0], "Amount": Decimal(amount)}]}).body
-        for amount in ("1.1", "1.10")
-    )
-    assert b'"Amount":1.1,' in first
-    assert b'"Amount":1.10,' in second
+    """1.1 and 1.10 are equal to Python, as are 3 and 3.0, and each keeps its digits all the same."""
+    for amounts in ([Decimal("1.1"), Decimal("1.10")], [3, 3.0, Decimal("3.00"), "3.000"]):
+        sealed = [seal({**PLAIN, "InvoiceRows": [{**PLAIN["InvoiceRows"][0], "Amount": one}]}) for one in amounts]
+        assert [f'"Amount":{amount},'.encode() in one.body for amount, one in zip(amounts, sealed, strict=True)] == [
+            True
+        ] * len(amounts)
+        assert len({one.content_digest for one in sealed}) == 1
 
 
 def test_shapes_are_not_remembered_without_end() -> None:
