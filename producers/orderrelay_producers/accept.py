@@ -18,7 +18,7 @@ from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from orderrelay_producers.steps import Command, Steps
@@ -154,14 +154,19 @@ def accept(
 
 
 def accept_one(
-    envelope: Envelope, *, max_waiting: int, deadline: float, safekeeping: Safekeeping = _NOTHING_ASKED
+    envelope: Envelope,
+    *,
+    max_waiting: int,
+    deadline: float,
+    safekeeping: Safekeeping = _NOTHING_ASKED,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Steps[Acceptance | NotAnswered]:
-    """As `accept`, of one order that is made already."""
+    """As `accept`, of one order that is made already; `meanwhile` as of `Exchange`."""
     calls: list[Command | bytes] = [_call(envelope, max_waiting)]
     if safekeeping:
         calls += safekeeping.commands(deadline)
-    replies = yield Exchange((calls,), deadline)
-    ((reply, lacking),) = _with_safekeeping(replies, 1, safekeeping)
+    reply, *others = yield Exchange((calls,), deadline, meanwhile)
+    lacking = safekeeping.lacking(others) if safekeeping else None
     if _is_noscript(reply):
         ((reply, lacking),) = yield from _teach([envelope], max_waiting, deadline, safekeeping)
     return _read(reply, lacking)

@@ -56,6 +56,8 @@ async def _exchange(client: Redis, exchange: Exchange) -> list[Reply]:
         for piece in exchange.pieces:
             await trip.send(piece)
             await asyncio.sleep(0)  # Others have their turn before the next piece is made.
+        if exchange.meanwhile is not None:
+            exchange.meanwhile()
         return await trip.replies(exchange.deadline)
 
 
@@ -68,7 +70,6 @@ class AsyncTrip(Account):
     """
 
     def __init__(self, client: Redis, deadline: float) -> None:
-        super().__init__()
         self._pool = client.connection_pool
         self._deadline = deadline
 

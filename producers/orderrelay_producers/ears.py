@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orderrelay_producers.failures import failures
 
@@ -23,10 +23,8 @@ class Ears:
         self._subscribed: Any = None
         self._may_not = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Hear nothing any more."""
         if self._subscribed is not None:
             self._subscribed.close()
             self._subscribed = None
@@ -49,7 +47,7 @@ class Ears:
                 return True
             except failures() as error:
                 self._may_not = is_refusal(error)
-                self.__exit__()
+                self.close()
         if not was_heard:
             time.sleep(max(0.0, ends_at - time.monotonic()))
         return False

@@ -34,6 +34,9 @@ BATCH_SIZE: Final = 500
 
 _NOTHING_ASKED: Final = Safekeeping()
 
+#: Of one order alone these end a call well.
+_TAKEN: Final = (Verdict.ACCEPTED, Verdict.ALREADY)
+
 #: Between two batches of which the first met no Redis, in seconds.
 _AFTER_FAILURE_SECONDS: Final = 0.1
 
@@ -75,17 +78,23 @@ class Enqueueing(Generic[JobT]):
         self, ready: ReadyOrder, give_up_at: float, *, booked: bool, block: bool, timeout: float
     ) -> Steps[JobT]:  # fmt: skip
         safekeeping = _NOTHING_ASKED if booked else self._safekeeping
-        patience = Patience(timeout if block else 0.0, ends_at=give_up_at)
+        patience: Patience | None = None  # It takes time to make, and hardly any order needs it.
+        made: list[JobT] = []
         while True:
             answer = yield from accept_one(
-                ready.envelope, max_waiting=self._settings.max_waiting, deadline=give_up_at, safekeeping=safekeeping
+                ready.envelope,
+                max_waiting=self._settings.max_waiting,
+                deadline=give_up_at,
+                safekeeping=safekeeping,
+                meanwhile=lambda: made.append(self._job(ready)),
             )
-            line = self.line(ready, answer)
-            if line.result is not LineResult.FULL or not (yield from patience.wait()):
+            if isinstance(answer, Acceptance) and answer.verdict in _TAKEN:
                 break
-        if line.error is not None:
-            raise line.error
-        job = line.job if line.job is not None else self._job(ready)
+            line = self.line(ready, answer)
+            patience = patience or Patience(timeout if block else 0.0, ends_at=give_up_at)
+            if line.error is not None and not (line.result is LineResult.FULL and (yield from patience.wait())):
+                raise line.error
+        job = made[-1]
         if booked:
             word = yield from following.wait_until_booked(job.id, deadline=give_up_at)
             if word is None:

@@ -265,12 +265,12 @@ class OrderProducer:
     def _client(self, timeout: float) -> Redis:
         if self._given is not None:
             return self._given
-        from orderrelay_shared.redis_connection import connect  # noqa: PLC0415  as above
-
         # By process, as a fork may inherit a pool whose lock some other thread holds; and so without a lock here.
         here = (os.getpid(), step_seconds(timeout))
         client = self._clients.get(here)
         if client is None:
+            from orderrelay_shared.redis_connection import connect  # noqa: PLC0415  as above
+
             made = connect(self._redis_url, timeout_seconds=here[1], client_name="orderrelay-producer")
             client = self._clients.setdefault(here, made)
         return client

@@ -48,8 +48,8 @@ def make_ready(
     if isinstance(order, OrderInvalid):
         raise order
     envelope = terms.envelope(company, order)
-    problem = ids.external_id_problem(envelope.external_id, external_id_max_length)
-    if problem is not None:
+    if len(envelope.external_id) > external_id_max_length:  # All else is seen to already.
+        problem = ids.external_id_problem(envelope.external_id, external_id_max_length) or ""
         raise OrderInvalid((Problem("ExternalId", problem),))
     return ReadyOrder(number, order, envelope)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Command = Sequence[bytes | str | int]
 
@@ -31,10 +32,12 @@ class Exchange:
         pieces: The commands, which may be made as they are sent, so that Redis works on one piece while the next is
             made. Those that are bytes are packed already.
         deadline: When to give up waiting for replies, by `time.monotonic()`; may be moved while pieces are made.
+        meanwhile: Called when all was sent, or could not be, before replies are waited for: for what needs none.
     """
 
     pieces: Iterable[Sequence[Command | bytes]]
     deadline: float
+    meanwhile: Callable[[], object] | None = None
 
 
 @dataclass(slots=True)
@@ -60,6 +63,7 @@ def ask_redis(*command: bytes | str | int, deadline: float) -> Steps[Any]:
     return reply
 
 
+@lru_cache(64)
 def step_seconds(timeout: float) -> float:
     """How long connections of a call with that timeout, in seconds, wait for one step of connecting."""
     return _STEP_SECONDS[max(0, bisect_right(_STEP_SECONDS, timeout / 2) - 1)]

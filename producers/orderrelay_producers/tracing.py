@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from orderrelay_shared import span_words
 
@@ -84,12 +84,23 @@ class Sending:
 
 def sending_one(envelope: Envelope) -> Sending | None:
     """Begin the span of one order; None: the service does not trace."""
-    return None if _API not in sys.modules else _sending(envelope.company, envelope)
+    return _sending(envelope.company, envelope) if _is_set_up() else None
 
 
 def sending_many(company: str) -> Sending | None:
     """Begin the span of a batch, each of whose orders is to have one of its own; None: the service does not trace."""
-    return None if _API not in sys.modules else _sending(company, None)
+    return _sending(company, None) if _is_set_up() else None
+
+
+def _is_set_up() -> bool:
+    """Whether there is more than the API, which redis-py imports wherever it is installed."""
+    trace: Any = sys.modules.get(_API)
+    if trace is None:
+        return False
+    try:
+        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    except Exception:  # noqa: BLE001  as at the top of this module
+        return False
 
 
 def _sending(company: str, envelope: Envelope | None) -> Sending | None:
@@ -108,13 +119,10 @@ def _tracer() -> Tracer | None:
     """The service's tracer; None if it has not set one up, or traces nothing of what it does right now."""
     from opentelemetry import trace  # noqa: PLC0415  as above
 
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, trace.ProxyTracerProvider):  # the API alone, with nothing behind it
-        return None
     caller = trace.get_current_span().get_span_context()
     if caller.is_valid and not caller.trace_flags.sampled:
         return None
-    return provider.get_tracer(span_words.SCOPE)
+    return trace.get_tracer_provider().get_tracer(span_words.SCOPE)
 
 
 def _start(
