@@ -12,10 +12,11 @@ import unicodedata
 import uuid
 from functools import lru_cache
 
-from uuid_utils.compat import uuid5, uuid7
+import uuid_utils
+from uuid_utils.compat import uuid7
 
 #: Frozen for ever: job ids are derived from it, so another value would make every old order look new.
-_JOB_NAMESPACE = uuid.UUID("5f2b7c0e-9a41-5f0e-8f3c-2a6d1c7e4b90")
+_JOB_NAMESPACE = uuid_utils.UUID("5f2b7c0e-9a41-5f0e-8f3c-2a6d1c7e4b90")
 
 EXTERNAL_ID_MAX_LENGTH = 64
 _COMPANY = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
@@ -64,7 +65,8 @@ def external_id_problem(external_id: str, max_length: int = EXTERNAL_ID_MAX_LENG
 
 def job_id(company: str, external_id: str) -> uuid.UUID:
     """The id of the job of an order: UUIDv5 of the company and the folded ExternalId, the same wherever it is made."""
-    return uuid5(_JOB_NAMESPACE, f"{company}\0{fold_external_id(external_id)}")
+    derived = uuid_utils.uuid5(_JOB_NAMESPACE, f"{company}\0{fold_external_id(external_id)}")
+    return uuid.UUID(int=derived.int)
 
 
 @lru_cache(1024)

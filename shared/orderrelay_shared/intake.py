@@ -28,10 +28,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
@@ -52,6 +54,9 @@ _INSTANT = re.compile(rb"[0-9]{1,15}")
 _KIND = re.compile(rb"[a-z][a-z0-9_]{0,31}")
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NEEDS = re.compile(r"v([1-9][0-9]{0,3})(?:-([a-z][a-z0-9_]{0,31}))?")
+
+#: What an order has to have beside layout and kind.
+_NEEDED = (b"c", b"x", b"d", b"bv", b"b")
 
 #: An ExternalId can be made longer than this only by going around the producer.
 _EXTERNAL_ID_CEILING = 1024
@@ -79,8 +84,7 @@ class EnvelopeNewer(Exception):
         self.needs = needs
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, gc=False):  # made for each order on both sides: a dataclass takes 1 µs more
     """One accepted order on its way to the ledger.
 
     Attributes:
@@ -222,29 +226,36 @@ def _read_cancel(fields: Mapping[bytes, bytes]) -> Cancel:
 
 
 def _read_order(fields: Mapping[bytes, bytes], layout: int) -> Envelope:
-    missing = [name.decode() for name in (b"c", b"x", b"d", b"bv", b"b") if name not in fields]
-    if missing:
-        raise EnvelopeUnreadable(f"fields missing: {', '.join(missing)}")
     try:
-        company = fields[b"c"].decode()
-        external_id = fields[b"x"].decode()
+        raw_company, raw_id, content_digest, version, body = [fields[name] for name in _NEEDED]
+    except KeyError:
+        missing = [name.decode() for name in _NEEDED if name not in fields]
+        raise EnvelopeUnreadable(f"fields missing: {', '.join(missing)}") from None
+    try:
+        company, external_id = raw_company.decode(), raw_id.decode()
     except UnicodeDecodeError as error:
         raise EnvelopeUnreadable("company or ExternalId is not UTF-8") from error
     if (problem := _company_problem(company)) is not None:
         raise EnvelopeUnreadable(problem)
     if (problem := ids.external_id_problem(external_id, _EXTERNAL_ID_CEILING)) is not None:
         raise EnvelopeUnreadable(f"ExternalId {problem}")
-    if len(fields[b"d"]) != 32:
-        raise EnvelopeUnreadable(f"content digest has {len(fields[b'd'])} bytes, not 32")
-    version = fields[b"bv"]
+    if len(content_digest) != 32:
+        raise EnvelopeUnreadable(f"content digest has {len(content_digest)} bytes, not 32")
     if not (_BODY_VERSION.fullmatch(version) and int(version) <= 32767):
         raise EnvelopeUnreadable(f"body version is {version[:20]!r}, not a number from 1 to 32767")
     traceparent = _read_traceparent(fields[b"tp"]) if b"tp" in fields else None
-    known = Envelope(company, external_id, fields[b"d"], fields[b"b"], int(version), traceparent=traceparent)
     if layout == 1:
-        return known
-    return replace(
-        known, priority=_read_priority(fields), due_at=_read_instant(fields, b"t"), deadline=_read_instant(fields, b"e")
+        return Envelope(company, external_id, content_digest, body, int(version), traceparent=traceparent)
+    return Envelope(
+        company,
+        external_id,
+        content_digest,
+        body,
+        int(version),
+        _read_priority(fields),
+        _read_instant(fields, b"t"),
+        _read_instant(fields, b"e"),
+        traceparent,
     )
 
 

@@ -20,6 +20,7 @@ import structlog
 from orderrelay_producers import Order
 from orderrelay_shared import keys
 from orderrelay_shared.intake import Envelope
+from orderrelay_workers import processes as worker_processes
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import open_engine
 from orderrelay_workers.runtime import Busy
@@ -135,13 +136,14 @@ def book_all(redis_url: str, database_url: str, begin: Barrier, results: Any) ->
     intake._make_group()  # before the clock runs
     with engine.connect() as connection:
         connection.execute(sa.select(1))
+    worker_processes.keep_what_is_loaded()  # as a worker does when it is ready
     begin.wait(60)
     cpu, orders = time.process_time(), 0
     with redis.Redis.from_url(redis_url) as client:
-        while booked := intake.book_next() if client.xlen(keys.INTAKE) else 0:
-            orders += booked
+        while client.xinfo_groups(keys.INTAKE)[0]["lag"]:
+            orders += intake.book_next()
+    intake.close()  # ends what it does beside
     results.put(json.dumps({"orders": orders, "cpu": time.process_time() - cpu}))
-    intake.close()
     engine.dispose()
 
 

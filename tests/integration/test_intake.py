@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import pytest
 import redis
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from orderrelay_shared import ids, job_status, keys
 from orderrelay_shared.intake import Ask

@@ -13,7 +13,7 @@ from orderrelay_shared.job_status import JobStatus
 from orderrelay_workers import statuses
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.rows import read_statuses
-from orderrelay_workers.sidecar import intake as intake_module
+from orderrelay_workers.sidecar import telling
 from tests.integration.test_intake import accept, intake, ledger, left, new_worker, worker
 from tests.ledgers import ACME, an_order, created, job_id
 from tests.stack import order
@@ -147,7 +147,7 @@ def test_unheard_of_does_not_cover_a_newer_word(
         return found
 
     redis_client.xadd(keys.INTAKE, cast("dict[str, bytes]", Ask(job_id(1)).to_fields()))  # type: ignore[arg-type]  # as above
-    monkeypatch.setattr(intake_module, "read_statuses", slowly)
+    monkeypatch.setattr(telling, "read_statuses", slowly)
     intake.book_next()
     assert told(redis_client, 1) == "succeeded"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from orderrelay_shared.states import Priority
 from orderrelay_workers.ledger import booking, schema
@@ -52,6 +52,15 @@ def test_booking_again_is_the_same_job(ledger: Ledger) -> None:
     assert book(ledger, an_order(1), an_order(2), an_order(1)) == ["new", "new", "already"]
     assert book(ledger, an_order(2), an_order(3)) == ["already", "new"]
     assert ledger.states() == {"waiting": 3}
+
+
+def test_of_a_large_batch_only_what_is_not_there_is_new(ledger: Ledger) -> None:
+    """Known orders between new ones neither come twice nor keep the others out, in statements of many rows too."""
+    assert book(ledger, *map(an_order, range(40, 160, 3))) == ["new"] * 40
+    results = book(ledger, *map(an_order, range(200)))
+    assert results == ["already" if number in range(40, 160, 3) else "new" for number in range(200)]
+    assert ledger.states() == {"waiting": 200}
+    assert book(ledger, *map(an_order, range(200))) == ["already"] * 200
 
 
 def test_the_folded_external_id_is_the_key(ledger: Ledger) -> None:

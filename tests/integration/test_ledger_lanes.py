@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from orderrelay_shared.states import JobState, Priority
 from orderrelay_workers.audit import backlog

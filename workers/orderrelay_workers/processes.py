@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -140,8 +141,19 @@ def _serve_health(settings: WorkerSettings, vitals: Vitals) -> ProbeServer | Non
 def consuming(consumer: Any) -> None:
     """Celery's consumer takes messages from now on."""
     _consumers[:] = [consumer]
+    keep_what_is_loaded()
     for parts in _running:
         parts.ears.open()
+
+
+def keep_what_is_loaded() -> None:
+    """Have Python's collector leave alone what there is by now: modules, settings, connections, which all stay.
+
+    It went through all of that again for every few thousand orders, a tenth of a second each time, in which every
+    thread stood still.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def drain() -> None:

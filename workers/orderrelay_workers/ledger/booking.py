@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 _LOOK_UP: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """An order from the intake stream.
 
     Attributes:
@@ -60,14 +60,18 @@ def taken_at(entry_id: str) -> datetime:
     """
     milliseconds, _, place = entry_id.partition("-")
     try:
-        began = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
-        return began + timedelta(microseconds=min(int(place or 0), LAST_PLACE))
+        return _instant(milliseconds) + timedelta(microseconds=min(int(place or 0), LAST_PLACE))
     except (ValueError, OverflowError, OSError):
         return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Booked:
+@lru_cache(64)
+def _instant(milliseconds: str) -> datetime:
+    """The instant so long after 1970; of one millisecond come several orders."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+class Booked(msgspec.Struct, frozen=True, gc=False):
     """What came of one accepted order."""
 
     accepted: Accepted
@@ -118,15 +122,16 @@ def _book_for(
     first_of: dict[uuid.UUID, Accepted] = {}
     for job_id, accepted in zip(job_ids, batch, strict=True):
         first_of.setdefault(job_id, accepted)
-    # In a fixed order, so that two workers cannot deadlock.
-    keys = [
+    # In a fixed order, so that two workers cannot deadlock; and in that of the index, which so is gone through once.
+    keys = sorted(
         _Key(company_ids[first.envelope.company], ids.external_id_digest(first.envelope.external_id), job_id, first)
-        for job_id, first in sorted(first_of.items(), key=lambda item: item[0].int)
-    ]
-    new = _insert_keys(connection, keys)
-    _insert_jobs(connection, keys if len(new) == len(keys) else [key for key in keys if key.job_id in new], now)
-    if len(new) == len(batch):  # nearly always
+        for job_id, first in first_of.items()
+    )
+    inserted = _insert_keys(connection, keys)
+    _insert_jobs(connection, sorted(inserted, key=lambda key: key.job_id.int), now)
+    if len(inserted) == len(batch):  # nearly always
         return [Booked(accepted, job_id, "new") for job_id, accepted in zip(job_ids, batch, strict=True)]
+    new = {key.job_id for key in inserted}
     known = [key for key in keys if key.job_id not in new]
     content = {key.job_id: key.accepted.envelope.content_digest for key in keys if key.job_id in new}
     content |= dict(_known(connection, known).values())
@@ -153,15 +158,23 @@ class _Key(NamedTuple):
     accepted: Accepted
 
 
-def _insert_keys(connection: sa.Connection, keys: Sequence[_Key]) -> set[uuid.UUID]:
-    """Insert the keys that are not there yet; the ids of their jobs."""
+def _insert_keys(connection: sa.Connection, keys: Sequence[_Key]) -> Sequence[_Key]:
+    """Insert the keys that are not there yet; those."""
     if connection.dialect.name != "sqlite":
-        return bulk.insert_new(connection, schema.order_key, _rows(keys), "job_id")
-    # SQLite's write lock is held, so what is not there now nobody else can insert.
-    known = _known(connection, keys)
-    keys = [key for key in keys if (key.company_id, key.external_id_digest) not in known]
-    bulk.insert(connection, schema.order_key, _rows(keys), {})
-    return {key.job_id for key in keys}
+        new = bulk.insert_new(connection, schema.order_key, _rows(keys), "job_id")
+        return keys if len(new) == len(keys) else [key for key in keys if key.job_id in new]
+    inserted: list[_Key] = []
+    for begin in range(0, len(keys), bulk.ROWS_AT_A_TIME):
+        some = keys[begin : begin + bulk.ROWS_AT_A_TIME]
+        try:
+            bulk.insert(connection, schema.order_key, _rows(some))
+        except exc.IntegrityError:  # nothing of that statement is left
+            # SQLite's write lock is held, so what is not there now nobody else can insert.
+            known = _known(connection, some)
+            some = [key for key in some if (key.company_id, key.external_id_digest) not in known]
+            bulk.insert(connection, schema.order_key, _rows(some))
+        inserted += some
+    return inserted
 
 
 def _rows(keys: Sequence[_Key]) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import Dialect
 
 #: SQLite takes so many rows in one statement; each has at most 40 values, and 32,766 are allowed.
-_ROWS_AT_A_TIME: Final = 50
+ROWS_AT_A_TIME: Final = 50
 
 #: Before the name of a column that must be something.
 _WAS: Final = "was_"
@@ -142,8 +142,8 @@ def _columns_for_sqlite(
 
 def _some_at_a_time(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Rows as a VALUES clause and its parameters, so many at a time that statements recur and are kept prepared."""
-    for begin in range(0, len(rows), _ROWS_AT_A_TIME):
-        some = rows[begin : begin + _ROWS_AT_A_TIME]
+    for begin in range(0, len(rows), ROWS_AT_A_TIME):
+        some = rows[begin : begin + ROWS_AT_A_TIME]
         row = f"({', '.join('?' * len(some[0]))})"
         yield f"VALUES {', '.join([row] * len(some))}", tuple(chain.from_iterable(some))
 

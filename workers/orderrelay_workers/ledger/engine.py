@@ -190,14 +190,23 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 @contextlib.contextmanager
 def writing_much(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection for a transaction that changes very many pages, which SQLite then writes only once each."""
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         if not is_sqlite(engine):
-            yield connection
+            with connection.begin():
+                yield connection
             return
-        connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_LARGE_CACHE_KB}")
-        yield connection
-        # What is too much is freed at the commit, as a worker has several connections.
-        connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
+        raw: Any = connection.connection.driver_connection
+        # SQLite notes each page that a statement of many rows changes, should it fail half-way. That soon is more than
+        # it keeps of this in memory by default, and it wrote them to a temporary file, two for each page of its log.
+        raw.execute("PRAGMA temp_store=MEMORY")
+        try:
+            with connection.begin():
+                connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_LARGE_CACHE_KB}")
+                yield connection
+                # What is too much is freed at the commit, as a worker has several connections.
+                connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
+        finally:
+            raw.execute("PRAGMA temp_store=DEFAULT")  # else whoever sorts very many rows would do that in memory
 
 
 def is_sqlite(engine: sa.Engine) -> bool:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
+from sqlalchemy.exc import SQLAlchemyError
 
-from orderrelay_shared import ids, keys, redis_connection
+from orderrelay_shared import keys, redis_connection
 from orderrelay_shared.intake import Ask, Cancel, EnvelopeNewer, EnvelopeUnreadable, can_read, read_entry
-from orderrelay_shared.job_status import JobStatus, content_mark
-from orderrelay_shared.states import JobState
-from orderrelay_workers import hints, metrics, statuses
+from orderrelay_workers import hints, metrics
 from orderrelay_workers.ledger import booking, cancelling, caution
 from orderrelay_workers.ledger.booking import Accepted, Booked
 from orderrelay_workers.ledger.cancelling import Asked
-from orderrelay_workers.ledger.engine import reading
-from orderrelay_workers.ledger.rows import read_statuses
+from orderrelay_workers.sidecar import telling
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Sequence
+    from concurrent.futures import Future
 
     from orderrelay_workers.runtime import Runtime
 
@@ -75,6 +74,9 @@ class Intake:
         self._own_pending = True
         self._count = min(BATCH, _FIRST_BATCH)
         self._looked_for_abandoned = float("-inf")
+        # While there is a backlog, entries of one batch are deleted and told of here while the next is read and booked.
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="intake-clearing")
+        self._clearing: Future[None] | None = None
 
     def book_next(self) -> int:
         """Wait a second for entries, and book them.
@@ -86,6 +88,8 @@ class Intake:
             redis.RedisError: Redis is away; what was read is read again.
             sqlalchemy.exc.SQLAlchemyError: The database is away; the entries stay in the stream.
         """
+        if self._own_pending:  # else entries that are about to go would be read again
+            self._await_clearing()
         try:
             entries, may_have_more = self._read()
         except ResponseError as error:
@@ -97,6 +101,7 @@ class Intake:
             self._own_pending = True
             raise
         if not entries:
+            self._await_clearing()
             return 0
         self._own_pending = True  # until these are booked, they are ours and unbooked
         self._book(entries)
@@ -198,6 +203,7 @@ class Intake:
 
     def _book(self, entries: Sequence[Entry]) -> None:
         read_ns = time.time_ns()
+        is_backlog = len(entries) >= min(BATCH, self._count)
         accepted: list[Accepted] = []
         asked: list[uuid.UUID] = []
         to_cancel: list[Asked] = []
@@ -226,18 +232,42 @@ class Intake:
         booked_ns = time.time_ns()
         missing = self._cancel(to_cancel)  # before it is on its way
         self._hint_at(booked)  # early, so that a single order is soon on its way
+        self._await_clearing()  # of the batch before
         for entry_id, fields, reason in unreadable:  # last, as booking again changes nothing, but this is told twice
             self._set_aside(entry_id, fields, reason)
-        for conflict in (b for b in booked if b.result == "conflict"):
-            self._forget_content(conflict)  # before its entry goes, as nobody would come to it again after a crash
         left = {raw_id for entry_ids in newer.values() for raw_id in entry_ids}
         left |= {one.entry_id.encode() for one in missing}
-        if done := [raw_id for raw_id, _ in entries if raw_id not in left]:
-            self._delete(done)
-        later = self._cancel_later(missing)  # only now that the entries around them are booked and gone
-        self._tell(booked, asked + [one.cancel.job_id for one in to_cancel if one not in later])
-        if self._worker.traces is not None:
-            self._worker.traces.booked(booked, read_ns, booked_ns)
+        done = [raw_id for raw_id, _ in entries if raw_id not in left]
+
+        def clear() -> None:
+            for conflict in (b for b in booked if b.result == "conflict"):
+                telling.forget_content(self._redis, conflict)  # before its entry goes: nobody would come to it again
+            if done:
+                self._delete(done)
+            later = self._cancel_later(missing)  # only now that the entries around them are booked and gone
+            cancelled = [one.cancel.job_id for one in to_cancel if one not in later]
+            telling.tell(self._worker.engine, self._redis, booked, asked + cancelled)
+            if self._worker.traces is not None:
+                self._worker.traces.booked(booked, read_ns, booked_ns)
+
+        if is_backlog and len(accepted) == len(entries):
+            self._clearing = self._beside.submit(clear)
+        else:
+            clear()
+
+    def _await_clearing(self) -> None:
+        """Wait until the entries of the batch before are gone, and it is told of them.
+
+        Raises:
+            redis.RedisError: Redis is away; the entries are read and booked again, which changes nothing.
+        """
+        clearing, self._clearing = self._clearing, None
+        if clearing is not None:
+            try:
+                clearing.result()
+            except BaseException:
+                self._own_pending = True
+                raise
 
     def _cancel(self, to_cancel: list[Asked]) -> list[Asked]:
         """Carry requests to cancel out; those whose job the ledger does not have."""
@@ -302,53 +332,13 @@ class Intake:
             some = entry_ids[begin : begin + _DELETE_TOGETHER]
             self._scripts["delete"](keys=[keys.INTAKE], args=[keys.INTAKE_GROUP, *some])
 
-    def _tell(self, booked: list[Booked], asked: list[uuid.UUID]) -> None:
-        worker = self._worker
-        new = {b.job_id: _waiting(b) for b in booked if b.result == "new"}
-        told: dict[uuid.UUID, JobStatus] = {}
-        others = {b.job_id for b in booked if b.result in ("already", "conflict")} | set(asked)
-        if others:
-            with reading(worker.engine) as connection:
-                told |= read_statuses(connection, others)
-        statuses.publish(self._redis, new, only_first=True)  # it may be on its way already, and more be known
-        statuses.publish(self._redis, told)
-        unheard_of = [job_id for job_id in asked if job_id not in told and job_id not in new]
-        statuses.publish_unheard_of(self._redis, unheard_of)
-        if booked:
-            results = [b.result for b in booked]
-            _log.info("booked", **{result: results.count(result) for result in sorted(set(results))})
-        for (company, result), orders in Counter((b.accepted.envelope.company, b.result) for b in booked).items():
-            metrics.booked(company, result, orders)
-        for conflict in (b for b in booked if b.result == "conflict"):
-            _log.warning(
-                "order_conflict",
-                job=str(conflict.job_id),
-                company=conflict.accepted.envelope.company,
-                external_id=conflict.accepted.envelope.external_id,
-            )
-
-    def _forget_content(self, conflict: Booked) -> None:
-        """Where the cache was lost it has this content: with it, the true order would be told a conflict.
-
-        Where it has the content that was accepted first, that stays, so that the next conflict is told as well.
-        """
-        envelope = conflict.accepted.envelope
-        order = ids.order_digest(envelope.company, envelope.external_id)
-        field, content = keys.recent_field(order), keys.recent_content(envelope.content_digest)
-        of_days = keys.recent(order)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for recent in of_days:
-                pipeline.hget(recent, field)
-            known = pipeline.execute()
-            # Not one step with that: at worst the cache forgets an order, and the next conflict is told by the ledger.
-            for recent, first in zip(of_days, known, strict=True):
-                if first == content:
-                    pipeline.hdel(recent, field)
-            pipeline.delete(keys.recent_before(envelope.company, ids.external_id_digest(envelope.external_id)))
-            pipeline.execute()
-
     def close(self) -> None:
-        """Close the connection."""
+        """End what is under way, and close the connection."""
+        try:
+            self._await_clearing()
+        except (RedisError, SQLAlchemyError) as error:  # another worker books them again
+            _log.warning("intake_entries_not_deleted", error=type(error).__name__)
+        self._beside.shutdown()
         try:
             self._redis.close()
         except RedisError as error:
@@ -373,21 +363,6 @@ def _in_order(entry_id: str) -> tuple[int, int]:
 
 def _count_for(entries: Sequence[Entry]) -> int:
     """How many are read together next: ever more of a backlog, but fewer large ones, which would fill the memory."""
-    size = sum(len(value) for _, fields in entries for value in (fields or {}).values())
+    size = sum(sum(map(len, fields.values())) for _, fields in entries if fields)
     by_size = _BATCH_BYTES * len(entries) // max(1, size)
     return max(1, min(BATCH, by_size, _FIRST_BATCH + 2 * len(entries)))
-
-
-def _waiting(booked: Booked) -> JobStatus:
-    envelope = booked.accepted.envelope
-    content = content_mark(envelope.content_digest)
-    return JobStatus(
-        JobState.WAITING,
-        envelope.company,
-        envelope.external_id,
-        booked.accepted.accepted_at,
-        content=content,
-        priority=envelope.priority,
-        due_at=envelope.due_at,
-        deadline=envelope.deadline,
-    )
