@@ -16,6 +16,7 @@ import typer
 from orderrelay_producers.errors import QueueUnavailable, UnknownCompany
 from orderrelay_producers.files.cells import DecimalMark, Reading
 from orderrelay_producers.files.dry_run import check_orders
+from orderrelay_producers.files.garbage import seldom_collected
 from orderrelay_producers.files.records import FileFormat  # noqa: TC001  typer reads the annotations at run time
 from orderrelay_producers.files.run import FileRun
 from orderrelay_producers.producer import OrderProducer
@@ -117,6 +118,7 @@ def enqueue(
             stream = opened.enter_context(_reading(file))
             rejected = opened.enter_context(_writing(rejects, stream, start)) if rejects is not None else None
             say, advance = opened.enter_context(_progress(stream))
+            opened.enter_context(seldom_collected())
             run = FileRun(
                 name,
                 stream,

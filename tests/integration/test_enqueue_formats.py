@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import os
@@ -61,6 +62,22 @@ def test_a_table_is_taken(run: Callable[..., Result], tmp_path: Path, redis_clie
     same = line("A-1").replace(b'"Amount": 1', b'"Amount": 1.50')
     assert run("-", stdin=same).stdout.startswith("0 accepted, 0 refused, 1 already there")
     assert run(tmp_path / "orders.csv").stdout.startswith("0 accepted, 0 refused, 3 already there")
+
+
+def test_a_large_table_is_not_searched_for_garbage(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Python would go through all that is loaded for every few hundred orders; afterwards it does as before."""
+    table = tmp_path / "orders.csv"
+    table.write_text(HEADER + "".join(rows(key) for key in range(5000)))
+    before = (gc.get_threshold(), gc.get_freeze_count())
+    searches: list[str] = []
+    gc.callbacks.append(lambda phase, _: searches.append(phase))
+    try:
+        result = run(str(table))
+    finally:
+        del gc.callbacks[-1]
+    assert result.exit_code == 0, result.output
+    assert len(searches) < 60
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_an_array_is_taken(run: Callable[..., Result], redis_client: redis.Redis) -> None:

@@ -136,6 +136,7 @@ def read_integer(cell: str) -> int:
     raise ValueError(f"must be a whole number such as 12, not {_told(cell)}")
 
 
+@lru_cache(_MOST_KEPT)
 def read_row_type(cell: str) -> int | str:
     """2 or 3; anything else is left to the order's own rules, which know what is meant."""
     text = cell.strip()

@@ -155,9 +155,6 @@ class _Lines:
         self._raw: list[bytes] = []
         self.number = 0
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.read, "")
-
     def read(self) -> str:
         """The next line; empty at the end of the file."""
         raw = self._stream.readline(RECORD_MAX_BYTES + 1)
@@ -177,7 +174,7 @@ class _Lines:
 
     def take(self) -> bytes:
         """The lines as they stood in the file."""
-        raw = b"".join(self._raw)
+        raw = self._raw.pop() if len(self._raw) == 1 else b"".join(self._raw)
         self._raw.clear()
         return raw
 
@@ -193,15 +190,20 @@ class _Lines:
 
 
 def _rows(lines: _Lines, delimiter: str) -> Iterator[_Row]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        line = lines.number + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise FileUnreadable(f"line {line} cannot be read as CSV: {error}{advice(str(error))}") from None
+    begun: list[str] = []  # the line at which the reader of CSV is to begin
+    reader = csv.reader(iter(lambda: begun.pop() if begun else lines.read(), ""), delimiter=delimiter, strict=True)
+    longest = csv.field_size_limit()
+    while text := lines.read():
+        line = lines.number
+        bare = text.rstrip("\r\n")
+        if '"' in bare or "\r" in bare or len(bare) > longest:
+            begun.append(text)
+            try:
+                cells = next(reader)
+            except csv.Error as error:
+                raise FileUnreadable(f"line {line} cannot be read as CSV: {error}{advice(str(error))}") from None
+        else:
+            cells = bare.split(delimiter)  # which is all that the reader would do, in a third of the time
         raw = lines.take()
         if any(cells):  # Spreadsheets leave empty lines behind.
             yield _Row(line, lines.number, raw, cells)
@@ -273,9 +275,10 @@ def _values(row: _Row, columns: tuple[Column, ...], problems: list[Problem]) -> 
     cells = row.cells
     values: dict[str, object] = {}
     for column in columns:
-        if cell := cells[column.at]:
+        at, _, name, read = column
+        if cell := cells[at]:
             try:
-                values[column.name] = column.read(cell)
+                values[name] = read(cell)
             except ValueError as error:
                 problems.append(_problem(row, column, str(error)))
     return values
