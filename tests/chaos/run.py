@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from orderrelay_shared import keys
 from orderrelay_shared.states import JobState
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.simulator import Credentials, FaultPlan, running_simulator
@@ -178,6 +179,15 @@ def _settle(world: World, producing: Producing) -> None:
     waiting = sa.select(schema.attempt.c.id).where(schema.attempt.c.stored_at.is_(None)).limit(1)
     world.wait(lambda: not world.read(waiting), 30, what="every answer is stored as an operation result")
     assert world.stack.rows("SELECT alias FROM company WHERE paused_reason IS NOT NULL") == [], f"{COMPANY} is paused"
+    # A dead worker's are free as soon as its death is noticed, or a minute after it spoke for the last time.
+    world.wait(lambda: not _places_taken(world), 75, what="no place in flight is taken any more")
+
+
+def _places_taken(world: World) -> dict[str, str]:
+    """What the gate counts as in flight: boot id -> count and when it was told. Nothing is, where nothing is out."""
+    with world.servers.redis.connect() as client:
+        told = client.hgetall(keys.gate_in_flight(COMPANY))
+    return {boot.decode(): count.decode() for boot, count in told.items()}
 
 
 def _counts(world: World) -> dict[JobState, int]:
