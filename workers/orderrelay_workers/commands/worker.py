@@ -27,19 +27,28 @@ def worker(
     from orderrelay_workers import early_stop  # noqa: PLC0415  as below
 
     early_stop.listen()
-    from orderrelay_workers import processes  # noqa: PLC0415  heavy; --help must be quick
-    from orderrelay_workers.app import WORKER_FLAGS, app, settings  # noqa: PLC0415  heavy; --help must be quick
-    from orderrelay_workers.logs import configure_logs  # noqa: PLC0415
+    from orderrelay_workers import memory  # noqa: PLC0415  as below
+
+    memory.share_what_is_allocated()
+    with memory.nothing_for_terminals():
+        # Not `app.worker_main`: that imports all of Celery's commands, and with them another library for terminals.
+        from celery.bin.base import CLIContext  # noqa: PLC0415  heavy; --help must be quick
+        from celery.bin.worker import worker as celery_worker  # noqa: PLC0415  as above
+
+        from orderrelay_workers import processes  # noqa: PLC0415  as above
+        from orderrelay_workers.app import WORKER_FLAGS, app, settings  # noqa: PLC0415  as above
+        from orderrelay_workers.logs import configure_logs  # noqa: PLC0415  as above
 
     configure_logs(settings)
     known = [queue.name for queue in app.conf.task_queues]
     if unknown := [name for name in queues.split(",") if name and name not in known]:
         typer.echo(f"no queue {unknown[0]!r}; those of the configured companies: {', '.join(known)}", err=True)
         raise typer.Exit(2)
-    arguments = ["--quiet", "worker", "--pool=threads", "--loglevel", settings.log_level, *WORKER_FLAGS]
+    arguments = ["--pool=threads", "--loglevel", settings.log_level, *WORKER_FLAGS]
     if threads:
         arguments += ["--concurrency", str(threads)]
     if queues:
         arguments += ["--queues", queues]
-    app.worker_main(arguments)
+    celery = CLIContext(app=app, no_color=False, workdir=None, quiet=True)
+    celery_worker.main(arguments, standalone_mode=False, obj=celery)
     raise typer.Exit(processes.exit_code())
