@@ -16,6 +16,7 @@ from orderrelay_workers import spool
 from orderrelay_workers.ledger import booking, claims, schema, settling
 from orderrelay_workers.settle_surely import settle_or_halve, settle_surely
 from orderrelay_workers.vendor.exchange import Exchange, Failure
+from tests.bench.scale_backlog import statements_of
 from tests.ledgers import (
     ACTOR,
     LEASE_SECONDS,
@@ -27,6 +28,7 @@ from tests.ledgers import (
     cut_off,
     job_id,
     not_sent,
+    open_ledger,
     refused,
 )
 
@@ -92,6 +94,44 @@ def test_a_success_is_not_written_over_what_came_meanwhile(
     assert (first["state"], first["attempts"]) == ("succeeded", attempts)
     assert (second["state"], second["attempts"]) == ("succeeded", 1)
     assert [event["kind"] for event in ledger.rows(schema.event) if event["alarm"]] == alarms
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        ["UPDATE job SET rowid = rowid + 1000"],
+        ["UPDATE job SET rowid = -rowid", "UPDATE job SET rowid = CASE rowid WHEN -1 THEN 2 WHEN -2 THEN 1 END"],
+    ],
+    ids=["elsewhere", "where another was"],
+)
+def test_a_job_that_sqlite_has_moved_is_found(sqlite_url: str, moves: list[str]) -> None:
+    """VACUUM may number rows anew between claim and settle; then they are found by their ids."""
+    with open_ledger(sqlite_url) as ledger:
+        claimed = ledger.book_and_claim(1, 2)
+        with ledger.engine.begin() as connection:
+            for move in moves:
+                connection.exec_driver_sql(move)
+        ledger.settle(*((claim, created(77 + number)) for number, claim in enumerate(claimed)))
+        jobs = [ledger.job(claim.job_id) for claim in claimed]
+    assert [(job["state"], job["vendor_id"]) for job in jobs] == [("succeeded", 77), ("succeeded", 78)]
+
+
+def test_sqlite_looks_for_no_job_by_its_random_id(sqlite_url: str) -> None:
+    """To claim and to settle: that would read pages of an index that grows with all orders there ever were."""
+    plans: list[str] = []
+    with open_ledger(sqlite_url) as ledger:
+        ledger.book(1, 2)
+
+        def claim_and_settle() -> None:
+            ledger.settle(*((claim, created(77 + number)) for number, claim in enumerate(ledger.claim())))
+
+        asked = [(text, given) for text, given, _ in statements_of(ledger.engine, claim_and_settle)]
+        with ledger.engine.connect() as connection:
+            for text, given in asked:
+                if text.startswith("UPDATE job"):
+                    plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given)
+                    plans += [row[-1] for row in plan if "SEARCH job" in row[-1]]
+    assert plans == ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"] * 2
 
 
 def test_an_incomplete_answer_is_kept(ledger: Ledger) -> None:

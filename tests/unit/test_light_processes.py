@@ -99,6 +99,18 @@ def test_a_ready_worker_s_collector_passes_over_what_is_loaded() -> None:
     assert passed_over > 20 * gone_through
 
 
+def test_a_worker_opens_its_ledger_for_small_statements(tmp_path: Path) -> None:
+    """Which SQLite undoes from memory (2), not from a file."""
+    program = """
+import json
+from orderrelay_workers.app import settings
+from orderrelay_workers.runtime import Runtime
+with Runtime._open_ledger(settings).connect() as connection:
+    print(json.dumps([str(connection.exec_driver_sql("PRAGMA temp_store").scalar())]))
+"""
+    assert _modules_of(program, **_environment_of_a_worker(tmp_path)) == {"2"}
+
+
 #: What importing the producers must not bring along: services import them where they start.
 _NOT_FOR_IMPORTERS = {
     "opentelemetry",

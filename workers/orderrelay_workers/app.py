@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orderrelay_shared import keys
 from orderrelay_shared.settings import SettingsInvalid
 from orderrelay_shared.urls import masked
-from orderrelay_workers import early_stop, hints, memory, processes
+from orderrelay_workers import early_stop, hints, processes
 from orderrelay_workers.broker import broker_options
 from orderrelay_workers.consumer import PATIENCE, PatientAMQP
 from orderrelay_workers.ledger.companies import CompanyKeyTaken
@@ -136,7 +136,6 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
 def _on_worker_ready(sender: Any, **_: Any) -> None:
     early_stop.treat_interrupts_alike()
     early_stop.repeat()
-    memory.look_for_garbage_seldom()
     processes.consuming(sender)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import socket
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from celery.worker import state
 
+from orderrelay_workers import memory
 from orderrelay_workers.ears import Ears
 from orderrelay_workers.health import Vitals
 from orderrelay_workers.health_server import health_server
@@ -141,19 +141,9 @@ def _serve_health(settings: WorkerSettings, vitals: Vitals) -> ProbeServer | Non
 def consuming(consumer: Any) -> None:
     """Celery's consumer takes messages from now on."""
     _consumers[:] = [consumer]
-    keep_what_is_loaded()
+    memory.look_for_garbage_seldom()
     for parts in _running:
         parts.ears.open()
-
-
-def keep_what_is_loaded() -> None:
-    """Have Python's collector leave alone what there is by now: modules, settings, connections, which all stay.
-
-    It went through all of that again for every few thousand orders, a tenth of a second each time, in which every
-    thread stood still.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def drain() -> None:

@@ -205,7 +205,10 @@ class Runtime:
     @staticmethod
     def _open_ledger(settings: WorkerSettings) -> sa.Engine:
         engine = open_engine(
-            settings.database_url, application_name="orderrelay-worker", statement_seconds=_STATEMENT_SECONDS
+            settings.database_url,
+            application_name="orderrelay-worker",
+            statement_seconds=_STATEMENT_SECONDS,
+            small_statements=True,
         )
         if is_sqlite(engine):
             before, now = migrate.migrate(engine)

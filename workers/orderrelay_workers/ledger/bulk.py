@@ -24,6 +24,9 @@ ROWS_AT_A_TIME: Final = 50
 #: Before the name of a column that must be something.
 _WAS: Final = "was_"
 
+#: How SQLite's own number of a row is called here.
+_PLACE: Final = "place"
+
 
 def insert(
     connection: sa.Connection,
@@ -80,6 +83,7 @@ def update(
     same: Mapping[str, Any] | None = None,
     *,
     only_if: Mapping[str, Sequence[Any]] | None = None,
+    places: Sequence[int | None] | None = None,
 ) -> int:
     """Change rows.
 
@@ -90,6 +94,8 @@ def update(
         each: Column to its new values, one for each row.
         same: Column to the new value that all rows get.
         only_if: Column to what it must be in each row; a row where it is something else stays as it is.
+        places: SQLite's own number of each row when it was read (`rowid`), which spares it the search for a random key
+            in an index of all jobs there ever were. A row that has another one now stays as it is.
 
     Returns:
         How many rows were changed.
@@ -103,6 +109,10 @@ def update(
     assigned = [f"{name} = given.{name}" for name in each]
     assigned += [f"{name} = {'?' if is_sqlite else f'%b::{_type(table, name, dialect)}'}" for name in same]
     found = [f"{table.name}.id = given.id", *(f"{table.name}.{name} = given.{_WAS}{name}" for name in only_if)]
+    if is_sqlite and places is not None:
+        given = {**given, _PLACE: places}
+        # The plus keeps it from looking up the key all the same.
+        found = [f"{table.name}.rowid = given.{_PLACE}", f"+{found[0]}", *found[1:]]
     change = f"UPDATE {table.name} SET {', '.join(assigned)} FROM"  # noqa: S608  our own names
     where = f"WHERE {' AND '.join(found)}"
     if is_sqlite:
@@ -137,7 +147,8 @@ def _columns_for_sqlite(
     connection: sa.Connection, table: sa.Table, given: Mapping[str, Iterable[Any]]
 ) -> Iterator[Iterable[Any]]:  # fmt: skip
     for name, values in given.items():
-        yield _for_sqlite(connection.dialect, table.c[name.removeprefix(_WAS)], values)
+        is_column = name != _PLACE
+        yield _for_sqlite(connection.dialect, table.c[name.removeprefix(_WAS)], values) if is_column else values
 
 
 def _some_at_a_time(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -67,10 +67,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A job that was claimed for its first request, and what is told of it."""
+    """A job that was claimed for its first request, and what is told of it; `place` is as `bulk.update` takes it."""
 
     job: decisions.Job
     names: Names
+    place: int | None
 
 
 def claim(
@@ -139,7 +140,7 @@ def claim(
     claims = standing.claims + len(rows)
     made_now: list[Claim] = []
     for job_id, external_id, requests, if_absent, body, digest, revision, attempts, due_at, lane, *more in rows:
-        not_before, deadline, content, called, traceparent = more
+        not_before, deadline, content, called, traceparent, place = more
         alone = requests > 0 or if_absent is not None
         fresh = None
         if not alone and attempts == 0 and revision == 1:
@@ -147,7 +148,7 @@ def claim(
                 job_id, company_id, JobState.IN_PROGRESS, due_at=due_at, lane=lane, not_before=not_before,
                 deadline=deadline, **claimed,
             )  # fmt: skip
-            fresh = Fresh(job, Names(called, external_id, content))
+            fresh = Fresh(job, Names(called, external_id, content), place)
         made_now.append(
             Claim(
                 job_id,
@@ -196,10 +197,11 @@ class _Taking:
 
     def _take_of(self, lane: int, wanted: int) -> Sequence[_Row]:
         which = {"company": self.company_id, "now": self.now, "latest": self.latest_start}
-        query = _first_due_of_lane(cautious=self.is_cautious)
+        query = _first_due_of_lane(cautious=self.is_cautious, placed=self.connection.dialect.name == "sqlite")
         rows = self.connection.execute(query, {**which, "of_lane": lane, "wanted": wanted}).all()
         if rows:
-            bulk.update(self.connection, schema.job, [row[0] for row in rows], {}, self.claim)
+            ids, places = [row[0] for row in rows], [row[-1] for row in rows]
+            bulk.update(self.connection, schema.job, ids, {}, self.claim, places=places)
         return rows
 
 
@@ -229,10 +231,10 @@ _OF_CLAIMED: tuple[sa.ColumnElement[Any], ...] = (
 
 
 @cache
-def _first_due_of_lane(*, cautious: bool) -> sa.Select[Any]:
+def _first_due_of_lane(*, cautious: bool, placed: bool) -> sa.Select[Any]:
     live = sa.and_(_revision.job_id == _job.id, _revision.number == _job.revision)
     return (
-        sa.select(*_OF_CLAIMED)
+        sa.select(*_OF_CLAIMED, sa.literal_column("job.rowid" if placed else "NULL", sa.Integer))
         .join_from(schema.job, schema.revision, live)
         .join(schema.company)
         .where(_due(cautious=cautious), _job.lane == sa.bindparam("of_lane"))

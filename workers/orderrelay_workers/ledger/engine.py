@@ -61,7 +61,11 @@ _READ_ONLY = "25006"
 
 
 def open_engine(
-    database_url: str, *, application_name: str = "orderrelay", statement_seconds: int = _STATEMENT_SECONDS
+    database_url: str,
+    *,
+    application_name: str = "orderrelay",
+    statement_seconds: int = _STATEMENT_SECONDS,
+    small_statements: bool = False,
 ) -> sa.Engine:
     """An engine for a normalised database URL (`sqlite:///…` or `postgresql+psycopg://…`). Connects lazily.
 
@@ -69,10 +73,12 @@ def open_engine(
         database_url: The URL.
         application_name: What PostgreSQL calls its connections.
         statement_seconds: How long PostgreSQL may take for one statement.
+        small_statements: None sorts or counts very many rows. SQLite then keeps in memory what it needs to undo one,
+            and does not write each page that a statement changes into a file once more.
     """
     url = sa.make_url(database_url)
     if url.get_backend_name() == "sqlite":
-        return _open_sqlite(url)
+        return _open_sqlite(url, small_statements=small_statements)
     return _open_postgres(url, application_name, statement_seconds)
 
 
@@ -120,7 +126,7 @@ def _open_postgres(url: sa.URL, application_name: str, statement_seconds: int) -
     return engine
 
 
-def _open_sqlite(url: sa.URL) -> sa.Engine:
+def _open_sqlite(url: sa.URL, *, small_statements: bool) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(
@@ -131,6 +137,8 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
         connect_args={"timeout": _SQLITE_BUSY_SECONDS, "cached_statements": _SQLITE_STATEMENTS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
+    if small_statements:
+        event.listen(engine, "connect", _keep_in_memory)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -145,6 +153,12 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     cursor.execute(f"PRAGMA wal_autocheckpoint={_SQLITE_LOG_PAGES}")
     cursor.execute(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _keep_in_memory(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.close()
 
 
@@ -190,23 +204,14 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 @contextlib.contextmanager
 def writing_much(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection for a transaction that changes very many pages, which SQLite then writes only once each."""
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         if not is_sqlite(engine):
-            with connection.begin():
-                yield connection
+            yield connection
             return
-        raw: Any = connection.connection.driver_connection
-        # SQLite notes each page that a statement of many rows changes, should it fail half-way. That soon is more than
-        # it keeps of this in memory by default, and it wrote them to a temporary file, two for each page of its log.
-        raw.execute("PRAGMA temp_store=MEMORY")
-        try:
-            with connection.begin():
-                connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_LARGE_CACHE_KB}")
-                yield connection
-                # What is too much is freed at the commit, as a worker has several connections.
-                connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
-        finally:
-            raw.execute("PRAGMA temp_store=DEFAULT")  # else whoever sorts very many rows would do that in memory
+        connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_LARGE_CACHE_KB}")
+        yield connection
+        # What is too much is freed at the commit, as a worker has several connections.
+        connection.exec_driver_sql(f"PRAGMA cache_size=-{_SQLITE_CACHE_KB}")
 
 
 def is_sqlite(engine: sa.Engine) -> bool:

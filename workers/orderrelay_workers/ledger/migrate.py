@@ -98,8 +98,8 @@ def _step(engine: sa.Engine) -> tuple[str | None, str]:
 
 @contextmanager
 def _patient(engine: sa.Engine) -> Iterator[sa.Engine]:
-    """An engine that gives statements the time that an index over very many orders takes."""
-    if is_sqlite(engine):
+    """An engine that gives statements the time and the room that an index over very many orders takes."""
+    if is_sqlite(engine) and not engine.url.database:  # another engine would have a database of its own
         yield engine
         return
     patient = open_engine(engine.url.render_as_string(hide_password=False), statement_seconds=_PATIENCE_SECONDS)

@@ -138,8 +138,13 @@ def write_jobs(connection: sa.Connection, jobs: Sequence[Job], before: Mapping[u
     bulk.update(connection, schema.job, [job.id for job in jobs], {name: _column(name, jobs) for name in changed})
 
 
-def write_succeeded(connection: sa.Connection, jobs: Sequence[Job]) -> bool:
+def write_succeeded(connection: sa.Connection, jobs: Sequence[Job], places: Sequence[int | None]) -> bool:
     """Write jobs that have succeeded by the first request, which they were claimed for; in the order of their ids.
+
+    Args:
+        connection: The transaction.
+        jobs: As they shall be.
+        places: As `bulk.update` takes them.
 
     Returns:
         Whether all of them still were in progress under that claim, and had had no other request. If not, some are
@@ -160,7 +165,7 @@ def write_succeeded(connection: sa.Connection, jobs: Sequence[Job]) -> bool:
         "requests": [0] * len(jobs),
     }
     ids = [job.id for job in jobs]
-    return bulk.update(connection, schema.job, ids, each, same, only_if=claimed) == len(jobs)
+    return bulk.update(connection, schema.job, ids, each, same, only_if=claimed, places=places) == len(jobs)
 
 
 #: What a success changes; of a first request all but these is the same for all that are settled at one time.

@@ -146,14 +146,16 @@ def _succeed(
         _NotAsClaimed: One of them does not.
     """
     succeeded: list[decisions.Job] = []
+    places: list[int | None] = []
     statuses: dict[uuid.UUID, JobStatus] = {}
     for s in sorted(usual, key=_by_job):
         assert s.fresh is not None  # noqa: S101  for the type checker; the caller has looked
         # That no other job holds the vendor's id is left to the table, which would refuse it.
         job = decisions.settle(s.fresh.job, s.token, s.verdict, now, policy, None).job
         succeeded.append(job)
+        places.append(s.fresh.place)
         statuses[job.id] = status_of(job, s.fresh.names)
-    if not write_succeeded(connection, succeeded):
+    if not write_succeeded(connection, succeeded, places):
         raise _NotAsClaimed
     return statuses
 
