@@ -20,7 +20,7 @@ import structlog
 from orderrelay_producers import Order
 from orderrelay_shared import keys
 from orderrelay_shared.intake import Envelope
-from orderrelay_workers import processes as worker_processes
+from orderrelay_workers import memory
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.ledger.engine import open_engine
 from orderrelay_workers.runtime import Busy
@@ -136,7 +136,7 @@ def book_all(redis_url: str, database_url: str, begin: Barrier, results: Any) ->
     intake._make_group()  # before the clock runs
     with engine.connect() as connection:
         connection.execute(sa.select(1))
-    worker_processes.keep_what_is_loaded()  # as a worker does when it is ready
+    worker_memory.look_for_garbage_seldom()  # as a worker does when it is ready
     begin.wait(60)
     cpu, orders = time.process_time(), 0
     with redis.Redis.from_url(redis_url) as client:
