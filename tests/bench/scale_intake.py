@@ -136,7 +136,7 @@ def book_all(redis_url: str, database_url: str, begin: Barrier, results: Any) ->
     intake._make_group()  # before the clock runs
     with engine.connect() as connection:
         connection.execute(sa.select(1))
-    worker_memory.look_for_garbage_seldom()  # as a worker does when it is ready
+    memory.look_for_garbage_seldom()  # as a worker does when it is ready
     begin.wait(60)
     cpu, orders = time.process_time(), 0
     with redis.Redis.from_url(redis_url) as client:
