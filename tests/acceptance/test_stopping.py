@@ -94,7 +94,10 @@ def _took_part(stack: Stack) -> set[object]:
 
 
 def test_a_killed_worker_does_not_hold_up_a_company_at_the_gate(sqlite_stack: Stack) -> None:
-    """All places in flight are a dead worker's: they become free, and the rest is sent."""
+    """All places in flight are a dead worker's: they become free, and the rest is sent.
+
+    Some of the rest may have been claimed for these places already, so nobody can know that it had not left.
+    """
     stack = sqlite_stack
     stack.environment |= company("acme", MAX_IN_FLIGHT="5")
     worker = stack.worker()
@@ -106,4 +109,4 @@ def test_a_killed_worker_does_not_hold_up_a_company_at_the_gate(sqlite_stack: St
     worker.kill9()
     stack.worker()
     stack.wait_for(orders, JobState.SUCCEEDED)
-    stack.assert_all_created_once(known + orders)
+    stack.assert_all_created_once(known + orders, exact=False)
