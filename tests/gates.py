@@ -25,7 +25,7 @@ _INSTANTS = [
         "closed_until_us",
         "probes_from_us",
     ),
-    *("busy_tat_us", "ahead_until_us", "place_wanted_us"),
+    *("busy_tat_us", "ahead_until_us", "place_wanted_us", "others_wanted_us"),
     *("order_wanted_us", "retry_at_us", "done_at_us", "done_since_us", "rate_at_us", "rate_cut_us", "good_from_us"),
     *(f"{kind}_{name}" for kind in Kind for name in _OF_KINDS),
 ]

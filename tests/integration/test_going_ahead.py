@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import random
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +17,7 @@ import pytest
 
 from orderrelay_workers import submission
 from orderrelay_workers.aftermath import Aftermath
-from orderrelay_workers.gate import Limits
+from orderrelay_workers.gate import Gate, Kind, Limits, Report
 from orderrelay_workers.ledger import schema
 from orderrelay_workers.slots import Slot, slots_of
 from orderrelay_workers.vendor.exchange import Failure
@@ -193,6 +194,36 @@ def test_a_lost_request_frees_its_place(desk: Desk, vendor: _Vendor, monkeypatch
     with _submitting(desk, vendor):
         wait_until(lambda: desk.ledger.states().get("in_progress", 0) == 40, what="all were lost")
         wait_until(lambda: desk.in_flight() == 0, what="their places are free")
+
+
+def test_a_look_up_has_its_place_while_orders_are_due(
+    sqlite_url: str, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """With a single place, which a flow would pass on from order to order for as long as any is due."""
+    numbers = itertools.count(1)
+
+    async def post_order(*_: object, **__: object) -> Exchange:
+        await asyncio.sleep(0.02)
+        return created(next(numbers))
+
+    with (
+        open_desk(sqlite_url, redis_client, tmp_path, post_order, Limits(10_000, 1, 1)) as desk,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        desk.ledger.book(*range(2000))
+        flow = pool.submit(desk.submit, 60.0)
+        try:
+            wait_until(lambda: desk.ledger.states().get("succeeded", 0) > 3, what="orders go out")
+            other = Gate(redis_client, uuid.uuid4(), probe_lease_seconds=40)
+            wait_until(lambda: other.admit(ACME, Kind.LOOKUP, 1).granted, what="a look-up may go")
+            other.report(ACME, Kind.LOOKUP, Report(finished=1, good=1))
+            done = desk.ledger.states()["succeeded"]
+            wait_until(lambda: desk.ledger.states()["succeeded"] > done + 3, what="orders go out again")
+            assert "waiting" in desk.ledger.states()
+        finally:
+            desk.worker.draining.set()
+        flow.result()
+        assert desk.in_flight() == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

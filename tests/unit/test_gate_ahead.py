@@ -149,6 +149,32 @@ def test_a_wish_that_came_true_is_forgotten(pair: tuple[Gate, Gate]) -> None:
     assert rich.admit(ACME, Kind.ORDER, 1).places == 1
 
 
+@pytest.mark.parametrize("cap", [1, 2, 9])
+@pytest.mark.parametrize("kind", [Kind.LOOKUP, Kind.LOGIN])
+def test_orders_leave_a_place_to_others_that_want_one(
+    pair: tuple[Gate, Gate], fake_or_real_redis: redis.Redis, kind: Kind, cap: int
+) -> None:
+    """Where a tenth of the places is none, a worker does not keep all of them for as long as orders are due."""
+    orders, other = pair
+    limits = Limits(10_000, 100, cap)
+    orders.set_limits(ACME, limits)
+    assert orders.admit(ACME, Kind.ORDER, 50).places == cap
+    kept = orders.admit(ACME, Kind.ORDER, 1, idle=1)
+    assert (kept.granted, kept.places, kept.keep) == (1, 0, cap)
+    refused = other.admit(ACME, kind, 1)
+    assert (refused.refusal, refused.wait_seconds) == (Refusal.IN_FLIGHT, 0.02)
+    left = orders.admit(ACME, Kind.ORDER, 1, idle=1, ahead=cap)
+    assert (left.refusal, left.keep, left.wait_seconds) == (Refusal.IN_FLIGHT, 0, 0.02)
+    orders.report(ACME, Kind.ORDER, Report(finished=1, good=1))
+    assert orders.admit(ACME, Kind.ORDER, 50).refusal is Refusal.IN_FLIGHT
+    assert other.admit(ACME, kind, 1).places == 1
+    other.report(ACME, kind, Report(finished=1, good=1))
+    assert orders.admit(ACME, Kind.ORDER, 50).places == 1  # nobody else wants it any more
+    assert other.admit(ACME, kind, 1).refusal is Refusal.IN_FLIGHT
+    pass_time(fake_or_real_redis, 0.4)  # it has nothing more to do, and does not say so
+    assert orders.admit(ACME, Kind.ORDER, 1, idle=1).granted == 1
+
+
 _step = st.tuples(
     st.integers(0, 2),  # whose turn it is
     st.integers(1, 30),  # how many it wants

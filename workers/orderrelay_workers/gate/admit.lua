@@ -25,7 +25,8 @@
 -- last slot that was given away is paid off), lookup_tat_us (the same for the share of look-ups),
 -- order_wanted_us (when orders last had to wait for the rate); busy_tat_us (as tat_us, at BUSY_SHARE of the rate),
 -- ahead_until_us (until then slots are as far apart as at AHEAD_SHARE of the rate); place_wanted_by (boot id) and
--- place_wanted_us (who last found no place and has less than its share, and when); throttled_until_us,
+-- place_wanted_us (who last found no place and has less than its share, and when); others_wanted_us (when a look-up or
+-- a login last found no place); throttled_until_us,
 -- throttled_at_us and throttle_us (the vendor said "later"); probes_from_us (no probe of any kind before);
 -- retry_tokens and retry_at_us;
 -- done, done_at_us and done_since_us (orders that ended) and done_requests (by so many requests); those of the learned rate: see report.lua; n_<name>
@@ -52,8 +53,8 @@ local IN_FLIGHT_WAIT_US, CONTENT_WAIT_US = 20000, 250000
 -- what is late from before such a second and what begins in it are, at AHEAD_SHARE, the rate at most.
 local AHEAD_LATE_US, AHEAD_US, AHEAD_SHARE = 250000, 1250000, 0.8
 local BUSY_SHARE, BUSY_US, MOST_BUSY_US = 0.7, 300000, 1000000
--- While a worker that has less than its share of the places wants some, none has more than that. It is forgotten after
--- so long.
+-- While a worker that has less than its share of the places wants some, none has more than that; while a look-up or a
+-- login wants one, orders leave one, even where a tenth of all is none. Either wish is forgotten after so long.
 local PLACE_WANTED_US = 300000
 -- Retries that may be made without any success: so many at most, and one more in so much time.
 local RETRIES_AT_LEAST = 10
@@ -64,7 +65,8 @@ local f = read(KEYS[1], {'layout', 'interval_us', 'burst', 'max_in_flight', 'rat
   'probes_from_us', 'order_probe_until_us',
   'lookup_probe_until_us', 'login_probe_until_us', 'order_held_until_us', 'lookup_held_until_us',
   'login_held_until_us', 'lookup_tat_us', 'order_wanted_us', 'retry_tokens', 'retry_at_us', 'retry_share',
-  'busy_tat_us', 'ahead_until_us', 'place_wanted_by', 'place_wanted_us', 'order_hold_us', 'order_reason',
+  'busy_tat_us', 'ahead_until_us', 'place_wanted_by', 'place_wanted_us', 'others_wanted_us',
+  'order_hold_us', 'order_reason',
   'order_weight', 'lookup_weight', 'login_weight', kind .. '_hold_us', kind .. '_reason'})
 
 local function refuse(refusal, wait_us, reason, keep)
@@ -138,12 +140,22 @@ end
 local spread = now < instant(KEYS[1], f, 'ahead_until_us', LONGEST_HORIZON_US + AHEAD_US) and AHEAD_SHARE or 1
 local busy_tat = instant(KEYS[1], f, 'busy_tat_us', MOST_BUSY_US)
 local may_go_ahead = kind == 'order' and not again and probe == 0 and busy_tat <= now + BUSY_US
-local rival = f.place_wanted_by ~= boot and math.abs(now - (tonumber(f.place_wanted_us) or 0)) < PLACE_WANTED_US
+local function lately(wanted_us)
+  return math.abs(now - (tonumber(wanted_us) or 0)) < PLACE_WANTED_US
+end
+local rival = f.place_wanted_by ~= boot and lately(f.place_wanted_us)
+-- Orders keep their places from one request to the next: where a tenth of all is none, others would never have one.
+local others_wait = max_in_flight < 10 and lately(f.others_wanted_us)
+local for_others = others_wait and 1 or math.floor(max_in_flight / 10)
 local room, keep, fair = want, 0, 0
--- How long to wait for places; a worker that has less than its share of them says that it waits.
+-- How long to wait for places; a worker that has less than its share of them says that it waits, and so do look-ups
+-- and logins.
 local function wait_for_places(has)
-  if has >= fair then
-    return CONTENT_WAIT_US
+  if kind ~= 'order' then
+    redis.call('HSET', KEYS[1], 'others_wanted_us', whole(now))
+    return IN_FLIGHT_WAIT_US
+  elseif has >= fair then
+    return others_wait and IN_FLIGHT_WAIT_US or CONTENT_WAIT_US
   end
   redis.call('HSET', KEYS[1], 'place_wanted_by', boot, 'place_wanted_us', whole(now))
   return IN_FLIGHT_WAIT_US
@@ -164,8 +176,8 @@ if not again then
   end
   room = max_in_flight - total
   if kind == 'order' then
-    local for_orders = max_in_flight - math.floor(max_in_flight / 10)
-    room = room - math.floor(max_in_flight / 10)
+    local for_orders = max_in_flight - for_others
+    room = room - for_others
     fair = math.ceil(for_orders / workers)
     if may_go_ahead and room >= 0 then
       keep = rival and fair or for_orders
@@ -179,8 +191,7 @@ if not again then
   ahead = math.min(ahead, keep)
   room = math.max(room, 0) + idle
   if room + ahead < 1 then
-    local wait_us = kind == 'order' and wait_for_places(outstanding) or IN_FLIGHT_WAIT_US
-    return refuse('in_flight', wait_us, 'as many requests as allowed are in flight', keep)
+    return refuse('in_flight', wait_for_places(outstanding), 'as many requests as allowed are in flight', keep)
   end
 else
   ahead = 0
@@ -238,6 +249,8 @@ if full == 1 and kind == 'order' then
   wait_us = wait_for_places(outstanding + places)
 elseif kind == 'order' and not again and f.place_wanted_by == boot then
   redis.call('HDEL', KEYS[1], 'place_wanted_by', 'place_wanted_us')
+elseif kind ~= 'order' and f.others_wanted_us then
+  redis.call('HDEL', KEYS[1], 'others_wanted_us')
 end
 local ends = whole(tat + granted * step)
 local busy = math.min(math.max(busy_tat, now) + granted * interval * weight / BUSY_SHARE, now + MOST_BUSY_US)
