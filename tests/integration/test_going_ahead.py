@@ -17,8 +17,10 @@ import pytest
 
 from orderrelay_workers import submission
 from orderrelay_workers.aftermath import Aftermath
+from orderrelay_workers.ends import Ends
 from orderrelay_workers.gate import Gate, Kind, Limits, Report
 from orderrelay_workers.ledger import schema
+from orderrelay_workers.request_ends import Ended
 from orderrelay_workers.slots import Slot, slots_of
 from orderrelay_workers.vendor.exchange import Failure
 from tests.desks import Desk, open_desk
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     import redis
 
     from orderrelay_workers.gate import Permits
-    from orderrelay_workers.request_ends import Ended
     from orderrelay_workers.vendor.exchange import Exchange
 
 #: Orders have nine tenths of the places.
@@ -182,6 +183,26 @@ def test_a_worker_that_drains_gives_back_what_waits(desk: Desk, vendor: _Vendor)
     assert vendor.came == came
     assert desk.in_flight() == 0
     assert desk.ledger.states() == {"succeeded": came, "waiting": 40 - came}
+
+
+def test_a_worker_that_drains_rests_until_answers_come(
+    desk: Desk, vendor: _Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to look every millisecond for as long as the vendor took."""
+    rests: list[float] = []
+
+    def take(ends: Ends[Ended], most: int, *, timeout: float, linger_seconds: float) -> list[Ended]:
+        rests.append(timeout)
+        return take_ends(ends, most, timeout=timeout, linger_seconds=linger_seconds)
+
+    take_ends = Ends[Ended].take
+    monkeypatch.setattr(Ends, "take", take)
+    with _submitting(desk, vendor):
+        wait_until(lambda: vendor.out == _FOR_ORDERS, what="nine are out")
+        desk.worker.draining.set()
+        before = len(rests) + 1  # the flow may just be about to rest, not knowing of it
+        wait_until(lambda: len(rests) >= before + 3, what="it has looked three times")
+        assert min(rests[before:]) >= 0.2
 
 
 def test_a_lost_request_frees_its_place(desk: Desk, vendor: _Vendor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ class _Flow:
             if over and not self._out:
                 return True
             self.aftermath.tell_progress()
-            ended = self._gather(next_look)
+            ended = self._gather(math.inf if over else next_look)
             again = [self._may_go_again(one) for one in ended]
             late = [one for one, goes in zip(ended, again, strict=True) if goes]
             self._settle([one for one, goes in zip(ended, again, strict=True) if not goes], places_for=len(late))
