@@ -57,6 +57,18 @@ def test_the_gate_counts_requests_and_only_the_drain_counts_orders() -> None:
     assert len(unsent_claims(batch)) == 4
 
 
+@pytest.mark.parametrize(
+    ("exchange", "is_well"),
+    [(created(1), True), (refused(), True), (answered(200, b"\r\n {}"), True), (answered(200, b""), False),
+     (answered(200, b"<html>Down for maintenance</html>"), False), (answered(302, b"{}"), False),
+     (answered(503, b"{}"), False), (answered(429, b"{}"), False), (cut_off(), False), (not_sent(), False),
+     (None, False)],
+)  # fmt: skip
+def test_none_follows_what_leaves_an_order_in_doubt(exchange: Exchange | None, is_well: bool) -> None:
+    """Else each place in flight has two orders in doubt before the circuit opens, and not one."""
+    assert Ended(request(1), exchange).is_well is is_well
+
+
 @pytest.mark.parametrize("exchange", [refused(), created(3), answered(400, b"")], ids=["refused", "short", "400"])
 def test_a_vendor_that_refuses_several_is_well(exchange: Exchange) -> None:
     """Its orders are in doubt, but it answers: circuits stay closed, and its token is good."""

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _WELL = (Outcome.CREATED, Outcome.REJECTED)
 _UNWELL = (Outcome.NOT_CREATED, Outcome.UNKNOWN)
 
-#: Answers from here on say that something is wrong.
-_BAD = 400
+#: The status of answers that say of an order what came of it, and how these begin.
+_SAID = 200
+_SAID_IN = (b"{", b"[")
 
 #: Too busy, whether or not it says for how long.
 _TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
@@ -76,8 +77,15 @@ class Ended:
 
     @property
     def is_well(self) -> bool:
-        """Whether it was answered, and neither with "later" nor with an error: another may go in its place at once."""
-        return self.exchange is not None and self.exchange.status is not None and self.exchange.status < _BAD
+        """Whether it has such an answer as a vendor gives that is well: another may go in its place at once.
+
+        That is seen at little cost, as the answer is read later: a page that says "maintenance" leaves an order in
+        doubt, and so would each that follows.
+        """
+        exchange = self.exchange
+        if exchange is None or exchange.status != _SAID or exchange.body is None:
+            return False
+        return exchange.body.lstrip()[:1] in _SAID_IN
 
 
 @dataclass(frozen=True, slots=True)
