@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from orderrelay_producers import following
 from orderrelay_producers.async_ears import Switchboard
 from orderrelay_producers.async_round_trip import run
-from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal, refuse_one
+from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, id_of, job_id, normal, refuse_one
 from orderrelay_producers.estimate import Estimate, read_estimate
 from orderrelay_producers.job import AsyncJob
 from orderrelay_producers.report import Report, ReportLine
-from orderrelay_producers.steps import step_seconds
+from orderrelay_producers.steps import seconds_of, step_seconds
 from orderrelay_producers.terms import Terms
-from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class AsyncOrderProducer:
 
     Raises:
         SettingsInvalid: A setting is wrong.
+        TypeError: `redis` is no asynchronous client of redis-py.
     """
 
     def __init__(
@@ -63,13 +63,15 @@ class AsyncOrderProducer:
         redis: Redis | None = None,
     ) -> None:
         # Settings and redis take long to import, and many importers never make a producer.
-        from orderrelay_shared.redis_connection import check_url  # noqa: PLC0415  see above
+        from orderrelay_shared.redis_connection import check_client, check_url  # noqa: PLC0415  see above
         from orderrelay_shared.settings import ProducerSettings, load  # noqa: PLC0415
 
         self._settings = settings if settings is not None else load(ProducerSettings)
         self._enqueueing = Enqueueing(self._settings, self._make_job)
         self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
         self._given = redis
+        if redis is not None:
+            check_client(redis, is_async=True)
         self._places: dict[tuple[int, asyncio.AbstractEventLoop], _Place] = {}
         check_url(self._redis_url)  # A wrong address is told here, and not at the first order.
 
@@ -102,6 +104,7 @@ class AsyncOrderProducer:
         timeout: float = 5.0,
     ) -> AsyncJob:
         """As `OrderProducer.enqueue`. One that is cancelled may have been taken: enqueue the same object again."""
+        timeout = seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         steps = self._enqueueing.one(order, company, terms, booked=booked, block=block, timeout=timeout)
         return await self._run(timeout, steps)
@@ -122,6 +125,7 @@ class AsyncOrderProducer:
         Others have their turn in the loop every few milliseconds while orders are checked.
         """
         refuse_one(orders)
+        timeout = seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         batches = self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)
@@ -130,20 +134,23 @@ class AsyncOrderProducer:
 
     async def status(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.status`."""
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         return await self._run(timeout, following.find_out(job_id(job), deadline=deadline))
 
     async def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.find`."""
-        return await self.status(ids.job_id(normal(company), external_id), timeout=timeout)
+        return await self.status(id_of(external_id, company), timeout=timeout)
 
     async def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
         """As `OrderProducer.estimate`."""
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         return await self._run(timeout, read_estimate(normal(company), priority, deadline=deadline))
 
     async def wait(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`."""
+        timeout = seconds_of(timeout, may_be_over=True)
         deadline = time.monotonic() + timeout
         return await self._run(min(timeout, 5.0), following.wait_until_settled(job_id(job), deadline=deadline))
 
@@ -151,6 +158,7 @@ class AsyncOrderProducer:
         self, job: AsyncJob | uuid.UUID | str, *, why: str = "", timeout: float = 5.0
     ) -> Literal["requested"]:
         """As `OrderProducer.cancel`."""
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         await self._run(timeout, following.cancel(job_id(job), why, deadline=deadline))
         return "requested"

@@ -268,16 +268,30 @@ def normal(company: str) -> str:
         raise UnknownCompany(company, str(error)) from error
 
 
+def id_of(external_id: str, company: str) -> uuid.UUID:
+    """The id of the job of an order.
+
+    Raises:
+        UnknownCompany: That is no company alias.
+        ValueError: The ExternalId is no text.
+    """
+    if not isinstance(external_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]  as above
+        raise ValueError(f"external_id is {external_id!r}; it must be text")  # noqa: TRY004  as of `job_id`
+    return ids.job_id(normal(company), external_id)
+
+
 def job_id(job: Job | AsyncJob | uuid.UUID | str) -> uuid.UUID:
     """The id of a job that is given in any way.
 
     Raises:
-        ValueError: The text is no job id.
+        ValueError: That is no job id.
     """
     if isinstance(job, Job | AsyncJob):
         return job.id
     if isinstance(job, uuid.UUID):
         return job
+    if not isinstance(job, str):  # pyright: ignore[reportUnnecessaryIsInstance]  as above
+        raise ValueError(f"{job!r} is no job id: give the job, or its id as a UUID or as text")  # noqa: TRY004  as documented
     try:
         return uuid.UUID(job)
     except ValueError:

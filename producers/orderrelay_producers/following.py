@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What is left of the time when Redis is asked for the last time, in seconds.
 _LAST_TURN_SECONDS: Final = 0.05
 
+#: Who waits with no time left gets a look all the same; it takes so long at most, in seconds.
+_LOOK_SECONDS: Final = 0.25
+
 #: So often, in seconds, is a status looked for that would be heard: a word may be lost with its connection.
 _PRECAUTION_SECONDS: Final = 2.0
 
@@ -123,11 +126,12 @@ def wait_until_settled(job: uuid.UUID, *, deadline: float, ask_first_after_secon
     last, trouble = "nothing was heard of it yet: is a worker running ('orderrelay worker')?", ""
     ask_after_seconds = ask_first_after_seconds
     ask_at = time.monotonic() + ask_after_seconds
+    look_until = max(deadline, time.monotonic() + _LOOK_SECONDS)
     turns = _Turns(0.02, 0.5, deadline)
     for seconds in turns:
         turns.is_heard = (yield Pause(seconds, keys.status(job))) if seconds else False
         try:
-            word = yield from published(job, deadline=deadline)
+            word = yield from published(job, deadline=look_until)
             trouble = ""
             if word is not None and word != UNHEARD_OF:
                 status = _read(job, word)

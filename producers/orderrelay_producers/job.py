@@ -53,7 +53,7 @@ class Job:
         """Wait until nothing more happens to the job by itself (`JobState.is_settled`).
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Seconds to wait at most. With 0 or less it only looks where the job is.
 
         Raises:
             TimeoutError: The job is not settled yet; the text tells its last known state.

@@ -26,6 +26,7 @@ from orderrelay_producers.outbox_callers import caller
 from orderrelay_producers.outbox_table import layout
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.ready import make_ready
+from orderrelay_producers.steps import seconds_of
 from orderrelay_producers.terms import Terms
 from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
@@ -158,10 +159,19 @@ class Outbox:
 
         Raises:
             SettingsInvalid: `ORDERRELAY_OUTBOX_URL` is missing.
+            TypeError: That is no job of an outbox.
+            ValueError: That is no timeout.
             ModuleNotFoundError: It is on PostgreSQL, and psycopg is not installed.
         """
         from orderrelay_producers.outbox_store import OutboxUnusable  # noqa: PLC0415  many never send
 
+        timeout = seconds_of(timeout)
+        for job in jobs:
+            if not isinstance(job, OutboxJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+                kind = type(job).__name__
+                raise TypeError(
+                    f"send_now takes jobs that Outbox.enqueue has returned, as send_now(*jobs), not a {kind}"
+                )
         if time.monotonic() < self._rests_until or not jobs:
             return 0
         with self._lock:

@@ -8,14 +8,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self
 
 from orderrelay_producers import following
-from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, job_id, normal, refuse_one
+from orderrelay_producers.enqueueing import BATCH_SIZE, Enqueueing, id_of, job_id, normal, refuse_one
 from orderrelay_producers.estimate import Estimate, read_estimate
 from orderrelay_producers.job import Job
 from orderrelay_producers.report import Report, ReportLine
 from orderrelay_producers.round_trip import run
-from orderrelay_producers.steps import step_seconds
+from orderrelay_producers.steps import seconds_of, step_seconds
 from orderrelay_producers.terms import Terms
-from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ class OrderProducer:
 
     Raises:
         SettingsInvalid: A setting is wrong.
+        TypeError: `redis` is no client of redis-py.
     """
 
     def __init__(
@@ -57,6 +57,10 @@ class OrderProducer:
         self._enqueueing = Enqueueing(self._settings, self._make_job)
         self._redis_url = redis_url if redis_url is not None else self._settings.redis_url
         self._given = redis
+        if redis is not None:
+            from orderrelay_shared.redis_connection import check_client  # noqa: PLC0415  as above
+
+            check_client(redis, is_async=False)
         self._clients: dict[tuple[int, float], Redis] = {}
         self._client(5.0)  # A wrong address is told here, and not at the first order.
 
@@ -101,7 +105,7 @@ class OrderProducer:
             booked: Return only when the job's row is committed to the ledger, and cannot be lost with Redis; so what
                 `ORDERRELAY_ACCEPT_REPLICAS` and `ORDERRELAY_ACCEPT_ON_DISK` ask for is not waited for as well.
             block: While too many orders wait, wait for room, until the timeout.
-            timeout: Seconds in all.
+            timeout: Seconds in all, from 0 on; infinity is taken for 11 days.
 
         Returns:
             The job, which is accepted; booked, if that was asked for.
@@ -113,8 +117,9 @@ class OrderProducer:
             QueueFull: Too many orders wait.
             QueueUnavailable: Redis, or with `booked` a worker, did not answer in time, or the order is not yet where
                 `ORDERRELAY_ACCEPT_REPLICAS` and `ORDERRELAY_ACCEPT_ON_DISK` want it; enqueue `error.order` again.
-            ValueError: `due_at`, `deadline` or `priority` is none; the text says what is wrong.
+            ValueError: `due_at`, `deadline`, `priority` or `timeout` is none; the text says what is wrong.
         """
+        timeout = seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         steps = self._enqueueing.one(order, company, terms, booked=booked, block=block, timeout=timeout)
         return run(self._client(timeout), steps)
@@ -151,6 +156,7 @@ class OrderProducer:
             ValueError: As of `enqueue`.
         """
         refuse_one(orders)
+        timeout = seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         return Report(tuple(self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)))
@@ -167,8 +173,9 @@ class OrderProducer:
 
         Raises:
             QueueUnavailable: Neither Redis knew nor a worker answered in time.
-            ValueError: The text is no job id.
+            ValueError: That is no job id, or no timeout.
         """
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         return run(self._client(timeout), following.find_out(job_id(job), deadline=deadline))
 
@@ -178,8 +185,9 @@ class OrderProducer:
         Raises:
             QueueUnavailable: Neither Redis knew nor a worker answered in time.
             UnknownCompany: That is no company alias.
+            ValueError: The ExternalId is no text, or that is no timeout.
         """
-        return self.status(ids.job_id(normal(company), external_id), timeout=timeout)
+        return self.status(id_of(external_id, company), timeout=timeout)
 
     def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
         """How long an order will take that is enqueued now, as workers last said.
@@ -187,8 +195,9 @@ class OrderProducer:
         Raises:
             QueueUnavailable: Redis did not answer in time.
             UnknownCompany: That is no company alias.
-            ValueError: There is no such priority.
+            ValueError: There is no such priority, or that is no timeout.
         """
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         return run(self._client(timeout), read_estimate(normal(company), priority, deadline=deadline))
 
@@ -197,12 +206,13 @@ class OrderProducer:
 
         Args:
             job: The job or its id.
-            timeout: Seconds to wait at most.
+            timeout: Seconds to wait at most. With 0 or less it only looks where the job is.
 
         Raises:
             TimeoutError: The job is not settled yet; the text tells its last known state.
-            ValueError: The text is no job id.
+            ValueError: That is no job id, or no timeout.
         """
+        timeout = seconds_of(timeout, may_be_over=True)
         deadline = time.monotonic() + timeout
         return run(self._client(min(timeout, 5.0)), following.wait_until_settled(job_id(job), deadline=deadline))
 
@@ -223,8 +233,9 @@ class OrderProducer:
 
         Raises:
             QueueUnavailable: Redis did not answer in time; the request may have been taken.
-            ValueError: The text is no job id, or `why` is too long or not printable.
+            ValueError: That is no job id or no timeout, or `why` is too long or not printable.
         """
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         run(self._client(timeout), following.cancel(job_id(job), why, deadline=deadline))
         return "requested"

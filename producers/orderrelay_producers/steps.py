@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+#: A longer timeout is taken for this one, in seconds: 11 days. No socket waits longer than 24.
+_LONGEST_SECONDS: Final = 1_000_000.0
+
 #: Connections wait so long, in seconds, for one step of connecting: half of what the caller allows, rounded down.
 #: A closed list, so that callers with ever other timeouts do not open ever other connections.
 _STEP_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
@@ -61,6 +64,24 @@ def ask_redis(*command: bytes | str | int, deadline: float) -> Steps[Any]:
     """One command, and the reply to it."""
     (reply,) = yield Exchange([[command]], deadline)
     return reply
+
+
+def seconds_of(timeout: float, *, may_be_over: bool = False) -> float:
+    """A timeout as a caller gave it, in seconds, but no longer than 11 days.
+
+    Args:
+        timeout: A number from 0 on; infinity too.
+        may_be_over: Take what is below 0 for 0: time that was left, and is over.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  not everybody checks types
+        if timeout >= 0:
+            return min(_LONGEST_SECONDS, timeout)
+        if may_be_over and timeout < 0:
+            return 0.0
+    raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, such as 5.0, and not below 0")
 
 
 @lru_cache(64)

@@ -168,7 +168,8 @@ class Cancel:
     why: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.why) > _WHY_CEILING or not self.why.isprintable():
+        # Not every caller checks types.
+        if not isinstance(self.why, str) or len(self.why) > _WHY_CEILING or not self.why.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"why must be at most {_WHY_CEILING} printable characters on one line")
 
     def to_fields(self) -> dict[str, bytes | str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-__all__ = ["check_url", "connect", "connect_async", "masked"]
+__all__ = ["check_client", "check_url", "connect", "connect_async", "masked"]
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0, client_name: str) -> redis.Redis:
@@ -77,9 +77,30 @@ def check_url(url: str) -> None:
     Raises:
         SettingsInvalid: The address is none that Orderrelay understands.
     """
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]  not everybody checks types
+        kind = type(url).__name__
+        raise SettingsInvalid([f"ORDERRELAY_REDIS_URL: must be text such as redis://127.0.0.1:6379/0, not {kind}"])
     if (problem := redis_url_problem(url)) is not None:
         schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
         raise SettingsInvalid([f"ORDERRELAY_REDIS_URL: {problem} (allowed: {schemes})"])
+
+
+def check_client(client: object, *, is_async: bool) -> None:
+    """Do nothing if something is a client of redis-py, of the wanted kind.
+
+    Raises:
+        TypeError: It is none.
+    """
+    import redis  # noqa: PLC0415  as above
+    import redis.asyncio  # noqa: PLC0415  as above
+
+    wanted, other = ("redis.asyncio.Redis", redis.Redis) if is_async else ("redis.Redis", redis.asyncio.Redis)
+    if isinstance(client, other) or not hasattr(client, "connection_pool"):
+        kind = type(client)
+        raise TypeError(
+            f"redis must be a client, as {wanted} makes them, not a {kind.__module__}.{kind.__qualname__}; "
+            "an address is handed in as redis_url"
+        )
 
 
 def _options(url: str, timeout_seconds: float, client_name: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from orderrelay_producers import (
 )
 from orderrelay_producers.following import wait_until_settled
 from orderrelay_producers.round_trip import run
+from orderrelay_producers.steps import Exchange
 from orderrelay_shared import ids, keys
 from orderrelay_shared.intake import Ask, Cancel, Envelope, read_entry
 from orderrelay_shared.job_status import UNHEARD_OF
@@ -503,6 +504,27 @@ def test_wait_tells_the_last_state_when_time_is_up(producer: OrderProducer, fake
     job = producer.enqueue(order("A-1"))
     with pytest.raises(TimeoutError, match=r"it is waiting \(paused: credentials\)"):
         job.wait(timeout=0.2)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.5])
+def test_waiting_with_no_time_left_only_looks(
+    producer: OrderProducer, fake_or_real_redis: redis.Redis, timeout: float
+) -> None:
+    """Where the job is can be told all the same, and whether it is settled."""
+    job = producer.enqueue(order("A-1"))
+    publish(fake_or_real_redis, status(JobState.WAITING))
+    with pytest.raises(TimeoutError, match=r"is not settled: it is waiting$"):
+        job.wait(timeout=timeout)
+    publish(fake_or_real_redis, status(JobState.SUCCEEDED))
+    assert job.wait(timeout=timeout).state is JobState.SUCCEEDED
+
+
+def test_a_look_with_no_time_left_has_time_to_connect() -> None:
+    """A quarter of a second, or what looked for the state would say that Redis did not answer."""
+    now = time.monotonic()
+    look = next(wait_until_settled(uuid.UUID(int=5), deadline=now))
+    assert isinstance(look, Exchange)
+    assert look.deadline >= now + 0.25
 
 
 def test_wait_asks_for_a_forgotten_status(fake_or_real_redis: redis.Redis) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self
 
-from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal, refuse_one
+from orderrelay_producers.enqueueing import BATCH_SIZE, id_of, job_id, normal, refuse_one
 from orderrelay_producers.errors import QueueUnavailable
 from orderrelay_producers.producer import OrderProducer
 from orderrelay_producers.report import Report, ReportLine
+from orderrelay_producers.steps import seconds_of
 from orderrelay_producers.terms import Terms
 from orderrelay_producers.testing.memory import Memory
 from orderrelay_producers.testing.taking import take_batch, take_one
-from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class InMemoryOrderProducer(Memory, OrderProducer):
         timeout: float = 5.0,
     ) -> Job:
         """As `OrderProducer.enqueue`; with `booked` as if a worker were there."""
-        del timeout
+        seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         return take_one(self, order, normal(company), terms, self._make_job, block=block, booked=booked)
 
@@ -73,6 +73,7 @@ class InMemoryOrderProducer(Memory, OrderProducer):
     ) -> Report:
         """As `OrderProducer.enqueue_many`."""
         refuse_one(orders)
+        timeout = seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         return Report(tuple(self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)))
@@ -96,20 +97,21 @@ class InMemoryOrderProducer(Memory, OrderProducer):
 
     def status(self, job: Job | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.status`; an order is booked as soon as it is enqueued."""
-        del timeout
+        seconds_of(timeout)
         return self.peek(job_id(job))
 
     def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.find`."""
-        return self.status(ids.job_id(normal(company), external_id), timeout=timeout)
+        return self.status(id_of(external_id, company), timeout=timeout)
 
     def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
         """As `OrderProducer.estimate`, but how long an order takes is never known."""
-        del timeout
+        seconds_of(timeout)
         return self.estimated(normal(company), priority)
 
     def wait(self, job: Job | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`, for `patience_seconds` at most; another thread may say meanwhile how it ends."""
+        timeout = seconds_of(timeout, may_be_over=True)
         waited_for = job_id(job)
         status = self.await_settled(waited_for, min(timeout, self.patience_seconds))
         if status is None or self.strike(QueueUnavailable) is not None:
@@ -118,6 +120,6 @@ class InMemoryOrderProducer(Memory, OrderProducer):
 
     def cancel(self, job: Job | uuid.UUID | str, *, why: str = "", timeout: float = 5.0) -> Literal["requested"]:
         """As `OrderProducer.cancel`, as if a worker were there."""
-        del timeout
+        seconds_of(timeout)
         self.cancel_unsent(job_id(job), why)
         return "requested"

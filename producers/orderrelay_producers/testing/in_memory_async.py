@@ -9,13 +9,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from orderrelay_producers.async_producer import AsyncOrderProducer
-from orderrelay_producers.enqueueing import BATCH_SIZE, job_id, normal, refuse_one
+from orderrelay_producers.enqueueing import BATCH_SIZE, id_of, job_id, normal, refuse_one
 from orderrelay_producers.errors import QueueUnavailable
 from orderrelay_producers.report import Report, ReportLine
+from orderrelay_producers.steps import seconds_of
 from orderrelay_producers.terms import Terms
 from orderrelay_producers.testing.memory import Memory
 from orderrelay_producers.testing.taking import take_batch, take_one
-from orderrelay_shared import ids
 from orderrelay_shared.states import Priority
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class InMemoryAsyncOrderProducer(Memory, AsyncOrderProducer):
         timeout: float = 5.0,
     ) -> AsyncJob:
         """As `OrderProducer.enqueue`; with `booked` as if a worker were there."""
-        del timeout
+        seconds_of(timeout)
         await asyncio.sleep(0)
         terms = Terms(priority, due_at, deadline)
         return take_one(self, order, normal(company), terms, self._make_job, block=block, booked=booked)
@@ -81,6 +81,7 @@ class InMemoryAsyncOrderProducer(Memory, AsyncOrderProducer):
     ) -> Report[AsyncJob]:
         """As `AsyncOrderProducer.enqueue_many`."""
         refuse_one(orders)
+        timeout = seconds_of(timeout)
         terms = Terms(priority, due_at, deadline)
         wait = timeout if block else 0.0
         batches = self.enqueue_batches(orders, company=company, terms=terms, wait=wait, timeout=timeout)
@@ -111,22 +112,23 @@ class InMemoryAsyncOrderProducer(Memory, AsyncOrderProducer):
 
     async def status(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.status`; an order is booked as soon as it is enqueued."""
-        del timeout
+        seconds_of(timeout)
         await asyncio.sleep(0)
         return self.peek(job_id(job))
 
     async def find(self, *, external_id: str, company: str = "default", timeout: float = 5.0) -> JobStatus | None:
         """As `OrderProducer.find`."""
-        return await self.status(ids.job_id(normal(company), external_id), timeout=timeout)
+        return await self.status(id_of(external_id, company), timeout=timeout)
 
     async def estimate(self, *, company: str = "default", priority: str = "normal", timeout: float = 5.0) -> Estimate:
         """As `OrderProducer.estimate`, but how long an order takes is never known."""
-        del timeout
+        seconds_of(timeout)
         await asyncio.sleep(0)
         return self.estimated(normal(company), priority)
 
     async def wait(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`, for `patience_seconds` at most; another task may say meanwhile how it ends."""
+        timeout = seconds_of(timeout, may_be_over=True)
         waited_for = job_id(job)
         give_up_at = time.monotonic() + min(timeout, self.patience_seconds)
         await asyncio.sleep(0)
@@ -141,7 +143,7 @@ class InMemoryAsyncOrderProducer(Memory, AsyncOrderProducer):
         self, job: AsyncJob | uuid.UUID | str, *, why: str = "", timeout: float = 5.0
     ) -> Literal["requested"]:
         """As `OrderProducer.cancel`, as if a worker were there."""
-        del timeout
+        seconds_of(timeout)
         await asyncio.sleep(0)
         self.cancel_unsent(job_id(job), why)
         return "requested"
