@@ -180,6 +180,28 @@ def test_the_script_tells_which_order_is_bad(running: Processes, stack: Orderrel
     stack.vendor.assert_created_once(f"webshop-{number + 1}")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "shop_orders.json: cannot be read: [Errno 2] No such file or directory"),
+        ('[{"id": 1,', "shop_orders.json: cannot be read: Expecting property name"),
+        ('{"id": 1}', "shop_orders.json: must be a JSON array of orders"),
+        ('[{"id": 1}]', "shop_orders.json: order 1 is none of the shop's: KeyError: 'customer'"),
+        ("[5]", "shop_orders.json: order 1 is none of the shop's: TypeError: 'int' object is not subscriptable"),
+    ],
+)
+def test_the_script_says_what_is_wrong_with_its_file(running: Processes, text: str | None, told: str) -> None:
+    """Exit 2, no traceback, and nothing is sent."""
+    file = running.folder / "shop_orders.json"
+    file.unlink(missing_ok=True)
+    if text is not None:
+        file.write_text(text)
+    process = running.start_python([str(EXAMPLES / "send_orders.py"), str(file)], {}, name="script")
+    assert process.wait(60) == 2, process.log
+    assert told in process.log
+    assert "Traceback" not in process.log
+
+
 def test_the_script_says_that_it_may_be_run_again(running: Processes, number: int) -> None:
     """Where there is no Redis: exit 3, no traceback."""
     file = running.folder / "shop_orders.json"

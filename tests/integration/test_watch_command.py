@@ -64,7 +64,7 @@ def test_one_look_is_a_line_for_each_company(ledger: Ledger) -> None:
     acme, beta = result.stdout.splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ acme: .*", acme)
     assert acme.partition("acme: ")[2] == (
-        "3 waiting, 0 in flight, 1 unknown, 0 parked, 0 orders/s lately, 10 expected, done in about 1 s; "
+        "3 waiting, 0 in flight, 1 unknown, 0 parked, 0 orders/s lately, 10 expected; "
         "the rate of 10 requests/s is the limit: 3 wait, done in about 1 s"
     )
     assert "beta: 1 waiting, – in flight, 0 unknown, 0 parked; its gate in Redis is not made yet" in beta

@@ -152,6 +152,15 @@ def test_look_ups_are_blamed_only_where_there_are_any(unknown: int, words: str) 
     assert "look" not in explain(slow, ACME, BUSY, is_steady=True)[0]
 
 
+def test_the_rate_is_not_blamed_where_the_places_in_flight_are_taken() -> None:
+    """When all will be done is reckoned from the rate for a minute, and it says so."""
+    full = replace(OPEN, limits=Limits(20, 1, 1), rate_now=20.0, in_flight=1)
+    in_flight, wait = explain(full, ACME, BUSY, done_at=NOW + timedelta(minutes=20))
+    assert in_flight.startswith("1 request is in flight, and 1 may be: the vendor answers slowly")
+    assert wait == "12,340 wait, done in about 20 min if 20 requests/s are reached"
+    assert explain(full, ACME, BUSY)[1] == "12,340 wait"
+
+
 def test_a_few_places_in_flight_are_all_for_orders() -> None:
     """Of fewer than ten places none is kept for other requests."""
     state = replace(OPEN, limits=Limits(10, 1, 2), in_flight=1)

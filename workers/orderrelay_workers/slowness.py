@@ -116,8 +116,9 @@ def _brakes(
         yield "cautious mode: every order is looked up at the vendor before it is sent"
     is_full = state.in_flight >= cap_of_orders(limits)
     if is_full:
+        are = "request is" if state.in_flight == 1 else "requests are"
         yield (
-            f"{state.in_flight} requests are in flight, and {limits.max_in_flight} may be: the vendor answers slowly, "
+            f"{state.in_flight} {are} in flight, and {limits.max_in_flight} may be: the vendor answers slowly, "
             "or --max-in-flight is too low for the rate"
         )
     if state.retries_left is not None and state.retries_left < 1 and any(lane % 2 for lane in backlog.by_lane):
@@ -133,6 +134,8 @@ def _brakes(
     if is_steady and state.drain_per_second < _NEAR_THE_RATE * may:
         why = "" if is_full else f": {_where_it_goes(backlog)}"
         yield f"{state.drain_per_second:.3g} orders/s come to an end, though {may:.3g} may{why}; {wait}{done}"
+    elif is_full and not is_steady:  # How fast orders go is not known yet, but the rate is not what limits them.
+        yield f"{wait}{done} if {state.rate_now:.3g} requests/s are reached" if done else wait
     else:
         several = f", {state.orders_per_request:.3g} orders in each," if state.orders_per_request > 1 else ""
         yield f"the rate of {state.rate_now:.3g} requests/s{several} is the limit: {wait}{done}"

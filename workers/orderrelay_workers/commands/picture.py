@@ -93,18 +93,15 @@ def line_of(watched: Watched) -> str:
     """A company on one line."""
     view, outlook = watched.view, watched.view.outlook
     among = [f"{outlook.by_priority[name]:,} {name}" for name in PRIORITIES if outlook.by_priority.get(name)]
+    words = "; ".join(outlook.why_slow)
+    done = "" if outlook.done_at is None else f"done in about {about((outlook.done_at - outlook.at).total_seconds())}"
     parts = [
         f"{outlook.waiting:,} waiting" + (f" ({', '.join(among)})" if len(among) > 1 else ""),
         f"{NOTHING if view.state is None else view.state.in_flight} in flight",
         *(f"{watched.stopped[state]:,} {state}" for state in _STOPPED),
         *([] if view.state is None else [_speed(watched)]),
-        *(
-            []
-            if outlook.done_at is None
-            else [f"done in about {about((outlook.done_at - outlook.at).total_seconds())}"]
-        ),
+        *([done] if done and done not in words else []),  # Why it is slow may tell it already.
     ]
-    words = "; ".join(outlook.why_slow)
     return printable(f"{view.company.alias}: {', '.join(parts)}; {words}")
 
 
