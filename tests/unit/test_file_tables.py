@@ -133,6 +133,37 @@ def test_a_mistake_is_told_with_line_and_column(lines: list[str], problem: str) 
     assert any(one.startswith(problem) or one.endswith(problem) for one in told(order)), told(order)
 
 
+def test_a_wrong_cell_hides_no_other_mistake() -> None:
+    """All of an order's mistakes are told at once, by their lines; a value that cannot be read is not also missing."""
+    (order,) = table("1;;2026-13-30;A-1;2;;tre;;;", "1;;;;2;200;2;;;")
+    assert told(order) == [
+        "line 2, column Quantity: must be a number such as 1.10 or 1,10, not 'tre'",
+        "line 2, column CustomerNr: is mandatory",
+        "line 2, column InvoiceDate: is no real date: '2026-13-30'",
+        "line 2, column ProductNr: is mandatory on a product row (CustomerRowType 2)",
+        "line 2, column Amount: is mandatory on a product row (CustomerRowType 2)",
+        "line 3, column Amount: is mandatory on a product row (CustomerRowType 2)",
+    ]
+
+
+def test_what_is_given_in_a_further_row_only_is_told_there_only() -> None:
+    """Not as missing too."""
+    (order,) = table("1;;2026-01-30;A-1;2;200;2;1;;", "1;013;;;2;200;2;1;;")
+    [problem] = told(order)
+    assert problem.startswith("line 3, column CustomerNr: is '013', but empty in line 2")
+
+
+def test_rows_without_their_order_are_told_as_that_only() -> None:
+    """What they lack may stand in rows elsewhere."""
+    orders = table(SOUND, ";;;;2;;tre;;;", "2;014;2026-01-30;A-2;2;200;2;1;;", "1;;;;2;;tre;;;")
+    assert [problem for order in orders for problem in told(order)] == [
+        "line 3, column OrderKey: is empty: it tells in each row which order that belongs to",
+        "line 3, column Quantity: must be a number such as 1.10 or 1,10, not 'tre'",
+        "line 5, column OrderKey: was the key of the order at line 2: the rows of one order must stand together",
+        "line 5, column Quantity: must be a number such as 1.10 or 1,10, not 'tre'",
+    ]
+
+
 def test_a_key_that_comes_back_is_refused() -> None:
     """Rows of one order that do not stand together would make two orders of it."""
     orders = table(SOUND, SOUND.replace("1;013", "2;013"), SOUND)

@@ -18,6 +18,7 @@ from orderrelay_producers.files.keys_seen import KeysSeen
 from orderrelay_producers.files.records import BYTE_ORDER_MARK, RECORD_MAX_BYTES, FileUnreadable
 from orderrelay_shared.ids import fold_external_id
 from orderrelay_shared.order_problems import OrderInvalid, Problem
+from orderrelay_shared.orders import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,7 +260,38 @@ def _order(rows: list[_Row], columns: Columns, key_began_at: int) -> TableOrder:
     for row in rows[1:]:
         _keep_alike(row, first, columns.head, order, problems)
     order["InvoiceRows"] = [_values(row, columns.row, problems) for row in rows]
-    return TableOrder(rows, columns, OrderInvalid(problems) if problems else order)
+    told = TableOrder(rows, columns, order)
+    if not problems:
+        return told
+    is_astray = key_began_at or not first.cells[columns.key.at].strip()
+    if not is_astray:  # Else it may lack what stands in other rows.
+        problems = sorted([*problems, *_broken_rules(told, order, problems)], key=_line_of)
+    return TableOrder(rows, columns, OrderInvalid(problems))
+
+
+def _broken_rules(told: TableOrder, order: dict[str, object], problems: list[Problem]) -> list[Problem]:
+    """What else is wrong with an order of which some cells cannot be read; those are not told as missing."""
+    try:
+        Order.parse(order)
+    except OrderInvalid as error:
+        placed = [(problem.path, told.place(problem.path), problem.message) for problem in error.problems]
+        places = {problem.path for problem in problems}
+        columns = {_column_of(place) for place in places}
+        return [
+            Problem(place, message)
+            for path, place, message in placed
+            # What belongs to the order may have been wrong in any of its rows.
+            if place not in places and (path.startswith("InvoiceRows[") or _column_of(place) not in columns)
+        ]
+    return []
+
+
+def _line_of(problem: Problem) -> int:
+    return int(problem.path.removeprefix("line ").partition(",")[0])
+
+
+def _column_of(place: str) -> str:
+    return place.partition(", column ")[2]
 
 
 def _returned(row: _Row, columns: Columns, key_began_at: int) -> Problem:
