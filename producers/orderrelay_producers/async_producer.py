@@ -150,7 +150,7 @@ class AsyncOrderProducer:
 
     async def wait(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`."""
-        timeout = seconds_of(timeout, may_be_over=True)
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         return await self._run(min(timeout, 5.0), following.wait_until_settled(job_id(job), deadline=deadline))
 

@@ -212,7 +212,7 @@ class OrderProducer:
             TimeoutError: The job is not settled yet; the text tells its last known state.
             ValueError: That is no job id, or no timeout.
         """
-        timeout = seconds_of(timeout, may_be_over=True)
+        timeout = seconds_of(timeout)
         deadline = time.monotonic() + timeout
         return run(self._client(min(timeout, 5.0)), following.wait_until_settled(job_id(job), deadline=deadline))
 

@@ -66,12 +66,11 @@ def ask_redis(*command: bytes | str | int, deadline: float) -> Steps[Any]:
     return reply
 
 
-def seconds_of(timeout: float, *, may_be_over: bool = False) -> float:
+def seconds_of(timeout: float) -> float:
     """A timeout as a caller gave it, in seconds, but no longer than 11 days.
 
     Args:
-        timeout: A number from 0 on; infinity too.
-        may_be_over: Take what is below 0 for 0: time that was left, and is over.
+        timeout: A number; infinity too. What is below 0 is time that was left and is over: 0.
 
     Raises:
         ValueError: It is none.
@@ -79,9 +78,9 @@ def seconds_of(timeout: float, *, may_be_over: bool = False) -> float:
     if isinstance(timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  not everybody checks types
         if timeout >= 0:
             return min(_LONGEST_SECONDS, timeout)
-        if may_be_over and timeout < 0:
+        if timeout < 0:
             return 0.0
-    raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, such as 5.0, and not below 0")
+    raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, such as 5.0")
 
 
 @lru_cache(64)

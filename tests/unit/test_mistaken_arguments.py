@@ -49,16 +49,14 @@ def producer(request: pytest.FixtureRequest) -> Iterator[OrderProducer]:
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_what_is_no_timeout_is_refused(producer: OrderProducer, call: Callable[[Any, Any], Any], timeout: Any) -> None:
     """It says what was given, and what should be."""
-    with pytest.raises(ValueError, match=r"it must be a number of seconds, such as 5\.0, and not below 0") as caught:
+    with pytest.raises(ValueError, match=r"it must be a number of seconds, such as 5\.0$") as caught:
         call(producer, timeout)
     assert str(caught.value).startswith(f"timeout is {timeout!r}; ")
 
 
-@pytest.mark.parametrize("call", [call for name, call in CALLS.items() if name != "wait"])
-def test_a_timeout_below_0_is_refused(producer: OrderProducer, call: Callable[[Any, Any], Any]) -> None:
-    """It was a mistake, and not 'for ever'."""
-    with pytest.raises(ValueError, match="timeout is -5; it must be"):
-        call(producer, -5)
+def test_time_that_was_left_may_be_over() -> None:
+    """Whoever counts time down to a deadline may come below 0 by a little."""
+    assert seconds_of(-5) == seconds_of(-0.001) == 0.0
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -118,5 +116,6 @@ def test_an_outbox_sends_its_own_jobs_only(wrong: Any) -> None:
 
 def test_an_outbox_wants_a_timeout_too() -> None:
     """Also where there is nothing to send."""
-    with pytest.raises(ValueError, match="timeout is -1; it must be"):
-        Outbox(NOWHERE).send_now(timeout=-1)
+    wrong: Any = "1"
+    with pytest.raises(ValueError, match="timeout is '1'; it must be"):
+        Outbox(NOWHERE).send_now(timeout=wrong)

@@ -111,7 +111,7 @@ class InMemoryOrderProducer(Memory, OrderProducer):
 
     def wait(self, job: Job | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`, for `patience_seconds` at most; another thread may say meanwhile how it ends."""
-        timeout = seconds_of(timeout, may_be_over=True)
+        timeout = seconds_of(timeout)
         waited_for = job_id(job)
         status = self.await_settled(waited_for, min(timeout, self.patience_seconds))
         if status is None or self.strike(QueueUnavailable) is not None:

@@ -128,7 +128,7 @@ class InMemoryAsyncOrderProducer(Memory, AsyncOrderProducer):
 
     async def wait(self, job: AsyncJob | uuid.UUID | str, *, timeout: float = 60.0) -> JobStatus:
         """As `OrderProducer.wait`, for `patience_seconds` at most; another task may say meanwhile how it ends."""
-        timeout = seconds_of(timeout, may_be_over=True)
+        timeout = seconds_of(timeout)
         waited_for = job_id(job)
         give_up_at = time.monotonic() + min(timeout, self.patience_seconds)
         await asyncio.sleep(0)
