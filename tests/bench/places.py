@@ -25,6 +25,7 @@ import redis
 
 from orderrelay_workers.gate import Limits
 from tests.desks import open_desk
+from tests.gates import most_in_a_second
 from tests.ledgers import created
 from tests.servers import RedisServer
 
@@ -101,20 +102,11 @@ def measure(rate: float, cap: int) -> dict[str, Any]:
         return {
             "rate": rate,
             "places_for_orders": cap - cap // 10,
-            "most_in_any_second": _most_in_a_second(sorted(vendor.came)),
+            "most_in_any_second": most_in_a_second(vendor.came),
             "most_in_flight": vendor.most_out,
             "per_second_by_phase": [_per_second(vendor.came, phase) for phase in range(len(_LATENCIES))],
             "in_flight_at_the_end": desks[0].in_flight(),
         }
-
-
-def _most_in_a_second(came: list[float]) -> int:
-    most = begin = 0
-    for end, at in enumerate(came):
-        while at - came[begin] >= 1:
-            begin += 1
-        most = max(most, end - begin + 1)
-    return most
 
 
 def _per_second(came: list[float], phase: int) -> int:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orderrelay_workers.gate import Gate, Kind, Limits, Permits, Refusal, Report
-from tests.gates import ACME, LEASE_SECONDS, in_flight, pass_time
+from tests.gates import ACME, LEASE_SECONDS, in_flight, most_in_a_second, pass_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +222,7 @@ def test_whatever_starts_late_no_second_holds_more_than_the_rate(
             idle[worker] -= used
             starts += _starts(permits, late, passed_us)
         assert in_flight(gates[0], company) == sum(held) <= max(cap - cap // 10, 0)
-    assert _most_in_a_second(starts) <= rate + 1
+    assert most_in_a_second(starts, 1_000_000) <= rate + 1
 
 
 def test_full_speed_comes_after_the_last_late_start(
@@ -245,7 +245,7 @@ def test_full_speed_comes_after_the_last_late_start(
         assert permits.ahead == (permits.granted if turn < 50 else 0)
         if permits.granted:
             starts += _starts(permits, 1.0, passed_us)
-    assert 270 <= _most_in_a_second(starts) <= 301
+    assert 270 <= most_in_a_second(starts, 1_000_000) <= 301
 
 
 def _starts(permits: Permits, late: float, passed_us: int) -> list[float]:
@@ -255,14 +255,3 @@ def _starts(permits: Permits, late: float, passed_us: int) -> list[float]:
     now_us = permits.end_us - permits.granted * step_us - first_us + passed_us
     late_us = late * permits.late_seconds * 1_000_000
     return [now_us + max(0, first_us + index * step_us) + late_us for index in range(permits.granted)]
-
-
-def _most_in_a_second(starts: list[float]) -> int:
-    """The most starts that any second holds."""
-    starts = sorted(starts)
-    most = begin = 0
-    for end, start in enumerate(starts):
-        while start - starts[begin] >= 1_000_000:
-            begin += 1
-        most = max(most, end - begin + 1)
-    return most
