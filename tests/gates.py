@@ -8,8 +8,6 @@ from orderrelay_shared import keys
 from orderrelay_workers.gate import Gate, Kind, Refusal, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import redis
 
 ACME: Final = "acme"
@@ -65,14 +63,3 @@ def hold_length(client: redis.Redis, kind: Kind = Kind.ORDER) -> float | None:
     """How long the present hold is in all, in seconds, or None."""
     value = client.hget(keys.gate(ACME), f"{kind.value}_hold_us")
     return None if value is None else int(value) / 1_000_000
-
-
-def most_in_a_second(starts: Sequence[float], second: float = 1.0) -> int:
-    """The most of these instants that any second holds, wherever it begins; a second is so long in their unit."""
-    starts = sorted(starts)
-    most = begin = 0
-    for end, start in enumerate(starts):
-        while start - starts[begin] >= second:
-            begin += 1
-        most = max(most, end - begin + 1)
-    return most

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from orderrelay_workers.gate import Limits
+from tests.bench.pacing_numbers import most_in_any, per_second
 from tests.desks import open_desk
-from tests.gates import most_in_a_second
 from tests.ledgers import created
 from tests.servers import RedisServer
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 #: How long an answer takes, in seconds, give or take a half; each for as long.
 _LATENCIES: Final = (0.12, 0.004, 0.12, 0.004, 0.3)
 _PHASE_SECONDS: Final = 3.0
+_SECONDS: Final = len(_LATENCIES) * _PHASE_SECONDS
 
 _WORKERS: Final = 3
 _ORDERS: Final = 4000
@@ -94,7 +95,7 @@ def measure(rate: float, cap: int) -> dict[str, Any]:
             desk.ledger.book(*range(number * _ORDERS, (number + 1) * _ORDERS))
             desks.append(desk)
         vendor.began = time.monotonic()
-        flows = [threading.Thread(target=desk.submit, args=(len(_LATENCIES) * _PHASE_SECONDS,)) for desk in desks]
+        flows = [threading.Thread(target=desk.submit, args=(_SECONDS,)) for desk in desks]
         for flow in flows:
             flow.start()
         for flow in flows:
@@ -102,15 +103,11 @@ def measure(rate: float, cap: int) -> dict[str, Any]:
         return {
             "rate": rate,
             "places_for_orders": cap - cap // 10,
-            "most_in_any_second": most_in_a_second(vendor.came),
+            "most_in_any_second": most_in_any(vendor.came),
             "most_in_flight": vendor.most_out,
-            "per_second_by_phase": [_per_second(vendor.came, phase) for phase in range(len(_LATENCIES))],
+            "per_second_by_phase": [round(rate) for rate in per_second(vendor.came, 0, _SECONDS, _PHASE_SECONDS)],
             "in_flight_at_the_end": desks[0].in_flight(),
         }
-
-
-def _per_second(came: list[float], phase: int) -> int:
-    return round(sum(phase <= at / _PHASE_SECONDS < phase + 1 for at in came) / _PHASE_SECONDS)
 
 
 def main() -> None:
